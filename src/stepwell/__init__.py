@@ -1,0 +1,33 @@
+"""Durable workflows for Python: plain functions whose finished steps survive anything.
+
+The names here are the public interface; everything else may move.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepwell.authoring.ctx import ctx as ctx
+from stepwell.authoring.task import task as task
+from stepwell.authoring.workflow import workflow as workflow
+from stepwell.errors import StepFailed as StepFailed
+from stepwell.errors import StepwellError as StepwellError
+from stepwell.model.retry import Retry as Retry
+
+if TYPE_CHECKING:
+    from stepwell.app import Run as Run
+    from stepwell.app import Stepwell as Stepwell
+    from stepwell.engine.limits import Limits as Limits
+
+__version__ = "0.1.0"
+
+_LATER = {"Stepwell": "stepwell.app", "Run": "stepwell.app", "Limits": "stepwell.engine.limits"}
+
+
+def __getattr__(name: str) -> object:
+    """Load the engine only when it is asked for: worker processes and unit tests of tasks do without."""
+    if name not in _LATER:
+        raise AttributeError(f"module 'stepwell' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LATER[name]), name)

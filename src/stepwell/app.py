@@ -1,0 +1,549 @@
+"""`Stepwell`: every use case once. The CLI, servers and scripts call this and nothing below it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from concurrent.futures import Executor as FuturesExecutor
+from pathlib import Path
+from random import Random
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
+
+import msgspec
+
+from stepwell.authoring.task import Task
+from stepwell.authoring.workflow import Workflow, workflow_of
+from stepwell.engine.clock import Clock, SystemClock, system_chance
+from stepwell.engine.feed import Reader
+from stepwell.engine.limits import Limits
+from stepwell.engine.runner import VerbBody
+from stepwell.engine.worker import Engine
+from stepwell.errors import (
+    DefinitionError,
+    RequestRefused,
+    RunCancelled,
+    RunExists,
+    RunFailed,
+    RunNotFound,
+    RunSetAside,
+    StepwellBug,
+)
+from stepwell.model.codec import ValueCodec, content_hash
+from stepwell.model.durations import Duration, micros
+from stepwell.model.entries import INLINE_LIMIT, NO_PAYLOAD, PAYLOAD_LIMIT, OnChange, RunCreated
+from stepwell.model.failure import Failure
+from stepwell.model.ids import SECOND, run_id
+from stepwell.model.lifecycle import SET_ASIDE, TERMINAL
+from stepwell.model.state import State, replay
+from stepwell.stores import open_store
+from stepwell.stores.memory import MemoryStore
+from stepwell.stores.protocol import Filter, Finding, MessageKind, NewMessage, NewRun, RunRow, Store, Stored
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Durability: TypeAlias = Literal["sync", "async", "exit", "memory"]
+
+FOLLOW_POLL = 0.1
+"""How often a reader of a run that another process drives looks again (seconds)."""
+
+
+class Run(Generic[T]):
+    """A handle on one run; cheap, and valid for as long as the run is kept."""
+
+    def __init__(self, app: Stepwell, id: str, codec: ValueCodec | None) -> None:
+        self.id = id
+        self._app = app
+        self._codec = codec
+
+    async def result(self, timeout: Duration | None = None) -> T:
+        """Wait for the end and return the result.
+
+        Raises:
+            RunFailed, RunCancelled: it ended so.
+            RunSetAside: it is paused or stuck and will not go on by itself.
+            TimeoutError: `timeout` passed first; the run goes on.
+        """
+        return cast("T", await self._app._result(self.id, self._codec, timeout))
+
+    async def wait(self, timeout: Duration | None = None) -> RunRow:
+        """Wait until the run has ended or is set aside; return its row."""
+        return await self._app._wait(self.id, timeout)
+
+    async def row(self) -> RunRow:
+        """The run's row now."""
+        return await self._app.get(self.id)
+
+    async def state(self) -> State:
+        """The fold of the run's journal now."""
+        return await self._app.state(self.id)
+
+    async def pause(self, *, by: str = "", reason: str = "") -> None:
+        """See `Stepwell.pause`."""
+        await self._app.pause(self.id, by=by, reason=reason)
+
+    async def resume(self, *, by: str = "", reason: str = "", on_change: OnChange | None = None) -> None:
+        """See `Stepwell.resume`."""
+        await self._app.resume(self.id, by=by, reason=reason, on_change=on_change)
+
+    async def cancel(self, *, by: str = "", reason: str = "") -> None:
+        """See `Stepwell.cancel`."""
+        await self._app.cancel(self.id, by=by, reason=reason)
+
+    async def retry(self, *, by: str = "", reason: str = "", on_change: OnChange | None = None) -> None:
+        """See `Stepwell.retry`."""
+        await self._app.retry(self.id, by=by, reason=reason, on_change=on_change)
+
+    async def signal(self, name: str, payload: object = None, *, key: str = "", by: str = "") -> bool:
+        """See `Stepwell.signal`."""
+        return await self._app.signal(self.id, name, payload, key=key, by=by)
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+
+class Stepwell:
+    """A store, and unless `drive=False` an engine that drives its runs.
+
+    ```python
+    async with Stepwell("sqlite:///shop.db", workflows=[select_products]) as app:
+        run = await app.start(select_products, "http://localhost:8000", id="shop-2026-11-20")
+        report = await run.result()
+    ```
+
+    Args:
+        store: a URL (`sqlite:///relative.db`, `sqlite:////absolute.db`, `memory://`), a path of an SQLite file, or a
+            `Store`.
+        workflows: what this engine may drive; what `start` is given is added by itself.
+        drive: False for a client that only asks: it may run beside the process that drives.
+        limits: how much happens at once.
+        executors: `concurrent.futures` executors by the names that tasks give as `executor=`.
+        warm_wait: how long a run that only waits stays in memory before its body is dropped.
+        grace: how long attempts in flight may go on when the engine closes.
+        create: whether a store that does not exist is made.
+        clock, chance: where time and randomness come from; tests give their own.
+    """
+
+    def __init__(
+        self,
+        store: str | Path | Store = "sqlite:///stepwell.db",
+        *,
+        workflows: Iterable[Workflow[..., Any] | Task[..., Any]] = (),  # Any: whatever they return
+        drive: bool = True,
+        limits: Limits | None = None,
+        executors: Mapping[str, FuturesExecutor] | None = None,
+        warm_wait: Duration = "30s",
+        grace: Duration = "10s",
+        create: bool = True,
+        clock: Clock | None = None,
+        chance: Random | None = None,
+    ) -> None:
+        self.store: Store = open_store(str(store)) if isinstance(store, str | Path) else store
+        self._workflows = [workflow_of(target) for target in workflows]
+        self._drive = drive
+        self._limits = limits or Limits()
+        self._executors = executors
+        self._warm_wait = micros(warm_wait, "warm_wait")
+        self._grace = micros(grace, "grace")
+        self._create = create
+        self._clock = clock or SystemClock()
+        self._chance = chance or system_chance()
+        self._engine: Engine | None = None
+        self._volatile = MemoryStore()
+        self._is_open = False
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Stepwell:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Open the store and begin to drive: every run that was under way goes on.
+
+        Raises:
+            StoreUnusable: the store cannot be opened.
+            StoreBusy: another live process drives it (only with `drive=True`).
+        """
+        await self.store.open(create=self._create)
+        await self._volatile.open()
+        self._is_open = True
+        if not self._drive:
+            return
+        engine = Engine(
+            self.store,
+            self._volatile,
+            clock=self._clock,
+            chance=self._chance,
+            limits=self._limits,
+            warm_wait=self._warm_wait,
+            executors=self._executors,
+        )
+        for workflow in self._workflows:
+            engine.register(workflow)
+        try:
+            await engine.open()
+        except BaseException:
+            await self.close()
+            raise
+        self._engine = engine
+
+    async def close(self, grace: Duration | None = None) -> None:
+        """Stop driving, let attempts in flight end within the grace time, and close the store. Idempotent."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.close(self._grace if grace is None else micros(grace, "grace"))
+        if self._is_open:
+            self._is_open = False
+            await self.store.close()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for those who look inside.
+
+        Raises:
+            RequestRefused: this is a client, or it is not open.
+        """
+        if self._engine is None:
+            raise RequestRefused("this Stepwell does not drive runs: open it with `async with`, and drive=True")
+        return self._engine
+
+    # -- starting -----------------------------------------------------------------------------------------------
+
+    @overload
+    async def start(
+        self,
+        target: Workflow[P, T],
+        *args: Any,
+        id: str | None = None,
+        priority: int = 0,
+        labels: Mapping[str, str] | None = None,
+        durability: Durability = "sync",
+        by: str = "",
+        **kwargs: Any,
+    ) -> Run[T]: ...
+
+    @overload
+    async def start(
+        self,
+        target: Task[P, T],
+        *args: Any,
+        id: str | None = None,
+        priority: int = 0,
+        labels: Mapping[str, str] | None = None,
+        durability: Durability = "sync",
+        by: str = "",
+        **kwargs: Any,
+    ) -> Run[T]: ...
+
+    async def start(
+        self,
+        target: Workflow[..., Any] | Task[..., Any],
+        *args: Any,  # Any: the target's own signature, checked when the arguments are bound
+        id: str | None = None,
+        priority: int = 0,
+        labels: Mapping[str, str] | None = None,
+        durability: Durability = "sync",
+        by: str = "",
+        **kwargs: Any,
+    ) -> Run[Any]:
+        """Start a run; when this returns it is in the store and will be driven to its end.
+
+        `id` is the idempotency key: starting the same workflow with the same input under the same id again gives
+        the run that is there.
+
+        Args:
+            target: a workflow, or a task, which then is a run of one step with an identity of its own.
+            *args, **kwargs: the workflow's own arguments.
+            id: the run's id; made up when absent.
+            priority: runs with a higher number go first.
+            labels: for finding runs.
+            durability: `sync` journals each outcome before anything that depends on it starts; `async` writes while
+                work goes on (a crash can cost the last moments, which are then done again); `exit` writes once at the
+                end (a crash costs the run's progress); `memory` never writes (a crash costs the run).
+            by: who asks, for the journal.
+
+        Raises:
+            ArgumentError: the arguments do not fit, or the id or durability is not usable.
+            Unserialisable: an argument cannot be written.
+            RunExists: the id is taken by a run of another workflow or with another input.
+        """
+        workflow = workflow_of(target)
+        data = workflow.codec.encode(args, kwargs)
+        return await self.start_encoded(
+            workflow, data, id=id, priority=priority, labels=labels, durability=durability, by=by
+        )
+
+    async def start_encoded(
+        self,
+        workflow: Workflow[P, T],
+        data: msgspec.Raw,
+        *,
+        id: str | None = None,
+        priority: int = 0,
+        labels: Mapping[str, str] | None = None,
+        durability: Durability = "sync",
+        by: str = "",
+    ) -> Run[T]:
+        """`start`, with the input as `workflow.codec` encodes it."""
+        if durability not in ("sync", "async", "exit", "memory"):
+            raise DefinitionError(f"durability={durability!r}: use 'sync', 'async', 'exit' or 'memory'")
+        new = self._new_run(workflow, data, id, priority, labels, durability, by)
+        volatile = durability == "memory"
+        if self._engine is not None:
+            self._engine.register(workflow)
+            row = await self._engine.start(new, workflow, volatile)
+        elif volatile:
+            raise RequestRefused("durability='memory' lives in the engine's own memory: a client cannot start such a run")
+        else:
+            row = await self.store.create(new)
+        if row.workflow != new.workflow or row.input_hash != new.input_hash:
+            other = "another input" if row.workflow == new.workflow else f"workflow {row.workflow!r}"
+            raise RunExists(
+                f"run id {new.run_id!r} is taken by a run of {other} ({row.status}); choose another id, or start it with "
+                "the same workflow and input to get that run"
+            )
+        return Run(self, new.run_id, workflow.codec.returns)
+
+    def _new_run(
+        self,
+        workflow: Workflow[..., Any],
+        data: msgspec.Raw,
+        id: str | None,
+        priority: int,
+        labels: Mapping[str, str] | None,
+        durability: Durability,
+        by: str,
+    ) -> NewRun:
+        now = self._clock.now()
+        raw = bytes(data)
+        if len(raw) > PAYLOAD_LIMIT:
+            raise DefinitionError(
+                f"the input of {workflow.name} is {len(raw):,} bytes of JSON; the limit is {PAYLOAD_LIMIT:,}: pass the name "
+                "of a file or object instead"
+            )
+        digest = content_hash(raw)
+        name = run_id(id) if id is not None else run_id(self._fresh_id(workflow.name, now))
+        is_large = len(raw) > INLINE_LIMIT
+        created = RunCreated(
+            at=now,
+            run_id=name,
+            workflow=workflow.name,
+            version=workflow.version,
+            root=name,
+            input=NO_PAYLOAD if is_large else data,
+            input_blob=digest if is_large else "",
+            seed=self._chance.getrandbits(48),
+            priority=priority,
+            durability=durability,
+            labels=dict(labels or {}),
+            by=by,
+        )
+        return NewRun(
+            run_id=name,
+            workflow=workflow.name,
+            version=workflow.version,
+            root=name,
+            parent=None,
+            priority=priority,
+            labels=dict(labels or {}),
+            input_hash=digest,
+            created_at=now,
+            wake_at=now,
+            entries=(created,),
+            blobs={digest: raw} if is_large else {},
+        )
+
+    def _fresh_id(self, workflow: str, now: int) -> str:
+        """Readable, and ordered by time so that new rows land at the end of the index."""
+        return f"{workflow}-{_base32(now // 1000, 9)}{_base32(self._chance.getrandbits(30), 6)}"
+
+    async def run(self, target: Workflow[P, T] | Task[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Start a run and wait for its result."""
+        return cast("T", await (await self.start(target, *args, **kwargs)).result())
+
+    # -- verbs --------------------------------------------------------------------------------------------------
+
+    async def pause(self, id: str, *, by: str = "", reason: str = "") -> None:
+        """Let no new attempt of the run start; those in flight end and are journaled.
+
+        Timers and signals that come meanwhile are kept. Accepted means on disk; the driving process acts on it.
+
+        Raises:
+            RunNotFound, WrongStatus: there is no such run, or it has ended.
+        """
+        await self._verb(id, "pause", VerbBody(reason), by)
+
+    async def resume(self, id: str, *, by: str = "", reason: str = "", on_change: OnChange | None = None) -> None:
+        """Let a paused or stuck run go on; `on_change` overrides the tasks' policy for code that has changed."""
+        await self._verb(id, "resume", VerbBody(reason, on_change), by)
+
+    async def cancel(self, id: str, *, by: str = "", reason: str = "") -> None:
+        """Ask a run to end: its body gets `asyncio.CancelledError`, its attempts and child runs are cancelled."""
+        await self._verb(id, "cancel", VerbBody(reason), by)
+
+    async def retry(self, id: str, *, by: str = "", reason: str = "", on_change: OnChange | None = None) -> None:
+        """Let a failed or cancelled run go on from the steps whose failure ended it; what is finished stays so."""
+        await self._verb(id, "retry", VerbBody(reason, on_change), by)
+
+    async def signal(self, id: str, name: str, payload: object = None, *, key: str = "", by: str = "") -> bool:
+        """Send a signal; it is kept until the run takes it. False when `key` says that it was sent before.
+
+        Raises:
+            RunNotFound, WrongStatus: there is no such run, or it has ended.
+            Unserialisable: the payload cannot be written.
+        """
+        if not name:
+            raise RequestRefused("a signal needs a name")
+        codec = ValueCodec(type(payload) if _is_typed(payload) else Any, f"signal {name!r}")
+        return await self._post(id, "signal", name, bytes(codec.encode(payload)), by, key)
+
+    async def _verb(self, id: str, kind: MessageKind, body: VerbBody, by: str) -> None:
+        await self._post(id, kind, "", msgspec.json.encode(body), by, "")
+
+    async def _post(self, id: str, kind: MessageKind, name: str, body: bytes, by: str, key: str) -> bool:
+        message = NewMessage(id, kind, name, body, self._clock.now(), key=key, by=by)
+        posted = await self._store_of(id).post(message)
+        if posted is not None and self._engine is not None:
+            self._engine.heard(posted)
+        return posted is not None
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def handle(self, id: str) -> Run[Any]:
+        """A handle on a run by id; nothing is checked."""
+        return Run(self, id, None)
+
+    async def get(self, id: str) -> RunRow:
+        """The run's row.
+
+        Raises:
+            RunNotFound: no run has this id.
+        """
+        row = await self._store_of(id).get(id)
+        if row is None:
+            raise RunNotFound(f"no run has the id {id!r}")
+        return row
+
+    async def runs(self, where: Filter | None = None) -> list[RunRow]:
+        """Rows that match, newest first."""
+        return await self.store.find(where or Filter())
+
+    async def counts(self) -> dict[str, int]:
+        """How many runs have each status."""
+        return await self.store.count()
+
+    async def entries(self, id: str, *, after: int = 0, limit: int = 1_000_000) -> list[Stored]:
+        """The run's journal from `after` on."""
+        return await self._store_of(id).read(id, after=after, limit=limit)
+
+    async def state(self, id: str, *, at: int | None = None) -> State:
+        """The fold of the run's journal, up to and including seq `at` when given."""
+        stored = await self.entries(id)
+        return replay(one.entry for one in stored if at is None or one.seq <= at)
+
+    async def payload(self, inline: msgspec.Raw, blob: str) -> bytes:
+        """The JSON of a payload wherever an entry keeps it."""
+        return await self.store.blob(blob) if blob else bytes(inline)
+
+    async def follow(self, id: str, *, after: int = 0) -> AsyncIterator[Stored]:
+        """Entries from `after` on, as they are committed, until the run has ended or is set aside."""
+        while True:
+            stored = await self.entries(id, after=after)
+            for one in stored:
+                after = one.seq
+                yield one
+            if not stored:
+                row = await self.get(id)
+                if row.next_seq == after + 1 and row.status in TERMINAL | SET_ASIDE:
+                    return
+                await asyncio.sleep(FOLLOW_POLL)
+
+    @contextlib.contextmanager
+    def listening(self, reader: Reader) -> Any:  # Any: a generator of None, as contextmanager wants it
+        """Tell `reader` what this engine commits and what its runs say, while the block lasts."""
+        stop = self.engine.feed.subscribe(reader)
+        try:
+            yield
+        finally:
+            stop()
+
+    async def _wait(self, id: str, timeout: Duration | None) -> RunRow:
+        limit = None if timeout is None else micros(timeout, "timeout") / SECOND
+        async with asyncio.timeout(limit):
+            while True:
+                seen = self._engine.ended(id) if self._engine is not None else None
+                row = await self.get(id)
+                if row.status in TERMINAL | SET_ASIDE:
+                    return row
+                if seen is None:
+                    await asyncio.sleep(FOLLOW_POLL)
+                else:  # look again now and then: another process may have taken the store over
+                    await asyncio.wait((seen,), timeout=5)
+
+    async def _result(self, id: str, codec: ValueCodec | None, timeout: Duration | None) -> object:
+        row = await self._wait(id, timeout)
+        state = await self.state(id)
+        match row.status:
+            case "completed":
+                data = msgspec.Raw(await self._payload_in(id, state))
+                return codec.decode(data) if codec is not None else msgspec.json.decode(data)
+            case "failed":
+                raise RunFailed(id, state.error or Failure("", "no error was recorded"))
+            case "cancelled":
+                raise RunCancelled(id)
+            case "paused" | "stuck":
+                raise RunSetAside(id, row.status, state.pause.reason if state.pause is not None else "")
+            case _:
+                raise StepwellBug(f"run {id} was waited for and is {row.status}")
+
+    async def _payload_in(self, id: str, state: State) -> bytes:
+        if state.output_blob:
+            return await self._store_of(id).blob(state.output_blob)
+        return bytes(state.output)
+
+    def _store_of(self, id: str) -> Store:
+        return self._volatile if id in self._volatile.data.runs else self.store
+
+    # -- care ---------------------------------------------------------------------------------------------------
+
+    async def backup(self, to: Path) -> None:
+        """Write a consistent copy of the store while work goes on."""
+        await self.store.backup(to)
+
+    async def check(self) -> list[Finding]:
+        """Look the store over."""
+        return await self.store.check()
+
+    async def gc(self, *, older_than: Duration) -> int:
+        """Delete runs that ended longer ago than this, with all that belongs to them; returns how many."""
+        before = self._clock.now() - micros(older_than, "older_than")
+        total = 0
+        while True:
+            deleted = await self.store.delete(finished_before=before)
+            total += deleted
+            if not deleted:
+                return total
+
+
+def _is_typed(value: object) -> bool:
+    """Whether the value's own class says how to write it (dataclasses, structs, models)."""
+    kind = type(value)
+    return hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__struct_fields__") or hasattr(kind, "model_fields")
+
+
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def _base32(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, 32)
+        digits.append(_DIGITS[digit])
+    return "".join(reversed(digits))
+
+

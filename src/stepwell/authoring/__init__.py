@@ -1,0 +1,1 @@
+"""How authors write workflows in plain Python: `@task`, `@workflow`, `ctx`."""

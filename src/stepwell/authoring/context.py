@@ -1,0 +1,153 @@
+"""What code that runs under the engine can reach: a workflow body's context, or an attempt's.
+
+`current` holds one of the two, or nothing outside the engine. The body's context is implemented by
+`programs.function`; here stands what authors' code may ask of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping, MutableMapping
+from contextvars import ContextVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from stepwell.model.durations import Duration
+
+if TYPE_CHECKING:
+    from stepwell.authoring.task import Task
+    from stepwell.authoring.workflow import Workflow
+
+OnError: TypeAlias = Literal["raise", "collect"]
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who a piece of work belongs to; inherited by everything that the run starts.
+
+    `root` is the run at the top of the tree (the run itself there), `parent` the run that started this one.
+    """
+
+    run_id: str
+    workflow: str
+    parent: str | None
+    root: str
+
+
+class Awaiter(Protocol):
+    """Runs a coroutine of the body's loop to its end from a synchronous body."""
+
+    def __call__(self, coroutine: Coroutine[Any, Any, Any]) -> Any:  # Any: whatever the coroutine returns
+        """Block until `coroutine` is done; return its result or raise its error."""
+
+
+class BodyContext(Protocol):
+    """What a workflow body may ask of the run that it is."""
+
+    identity: Identity
+    state: MutableMapping[str, object]
+    blocking: Awaiter | None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run was asked to end."""
+
+    def call(
+        self, task: Task[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> Coroutine[Any, Any, Any]:  # Any: whatever the task returns
+        """Make a call of a task a step; its identity is reserved now, it starts when awaited."""
+
+    def call_child(
+        self, workflow: Workflow[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> Coroutine[Any, Any, Any]:  # Any: whatever the workflow returns
+        """Make a call of a workflow a child run and wait for it."""
+
+    def start(
+        self,
+        workflow: Workflow[..., Any],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        run_id: str | None,
+        new_identity: bool,
+    ) -> Coroutine[Any, Any, str]:
+        """Start a run and go on without waiting for it; returns its id."""
+
+    def map_task(
+        self,
+        task: Task[..., Any],
+        items: Iterable[object],
+        concurrency: int | None,
+        on_error: OnError,
+        key: Callable[[Any], str] | None,  # Any: an item
+        common: Mapping[str, object],
+    ) -> Coroutine[Any, Any, list[Any]]:  # Any: whatever the task returns
+        """A step per item, at most `concurrency` at once, results in the items' order."""
+
+    def map_function(
+        self,
+        function: Callable[[Any], Coroutine[Any, Any, Any]],  # Any: item and result
+        items: Iterable[object],
+        concurrency: int | None,
+        on_error: OnError,
+        label: str,
+    ) -> Coroutine[Any, Any, list[Any]]:
+        """An asyncio task with a scope of its own per item, at most `concurrency` at once."""
+
+    def signal(self, name: str, hint: object, timeout: Duration | None) -> Coroutine[Any, Any, Any]:  # Any: payload
+        """Wait for a signal."""
+
+    def now(self) -> datetime:
+        """The real time, recorded."""
+
+    def random(self) -> float:
+        """A random number from [0, 1), recorded."""
+
+    def uuid(self) -> UUID:
+        """A random UUID, recorded."""
+
+    def progress(self, done: float, total: float | None, message: str) -> None:
+        """Tell readers how far the run is."""
+
+    def log(self, message: str, fields: Mapping[str, object]) -> None:
+        """Write a line to the run's log, once: not again on replay."""
+
+
+class AttemptContext:
+    """What the code of one attempt may ask: who it is, whether it is wanted, and how to be heard."""
+
+    __slots__ = ("_cancelled", "attempt", "idempotency_key", "identity", "note", "run_id", "step")
+
+    def __init__(
+        self,
+        run_id: str,
+        step: str,
+        attempt: int,
+        idempotency_key: str,
+        note: Callable[[str, dict[str, object]], None],
+        cancelled: Callable[[], bool],
+        identity: Identity | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.step = step
+        self.attempt = attempt
+        self.idempotency_key = idempotency_key
+        self.note = note
+        self.identity = identity or Identity(run_id, "", None, run_id)
+        self._cancelled = cancelled
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the outcome is no longer wanted; long synchronous code should look now and then and return."""
+        return self._cancelled()
+
+
+current: ContextVar[BodyContext | AttemptContext | None] = ContextVar("stepwell_current", default=None)
+attempt_context = current
+"""The same variable under the name that worker processes know."""
+
+
+def current_body() -> BodyContext | None:
+    """The workflow body that this code is part of, or None (also inside a task)."""
+    context = current.get()
+    return None if context is None or isinstance(context, AttemptContext) else context

@@ -1,0 +1,1 @@
+"""What drives runs: clock, runner, executor, scheduler, limits, feed."""

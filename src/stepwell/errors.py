@@ -1,0 +1,204 @@
+"""Every error a caller can meet, in three families, each with a stable `code`.
+
+```
+StepwellError
+├── DefinitionError             your definition: the code or graph is wrong as written
+│   ├── TargetError             a target names no workflow or task that can be loaded
+│   ├── ArgumentError           the input does not fit the function's signature
+│   ├── Unserialisable          a value cannot be written to, or read from, the journal
+│   └── WorkflowBodyError       a workflow body did what belongs in a task (I/O, threads, …)
+├── RequestRefused              your request: refused, and nothing was changed
+│   ├── RunNotFound             no run has this id
+│   ├── RunExists               the id is taken by a run with another workflow or input
+│   └── WrongStatus             the run is not in a status in which this can be done
+├── StoreError                  our trouble: the store could not do it (`retryable` says if waiting helps)
+│   ├── StoreUnusable           not a Stepwell file, newer than this program, no permission, a folder
+│   ├── StoreBusy               another process drives this file
+│   ├── StoreFull               no room: nothing acknowledged is lost, work goes on when there is room
+│   ├── Fenced                  another worker has taken the run over
+│   └── CorruptJournal          an entry's checksum or position is wrong; only that run stops
+├── RunFailed                   awaiting the result of a run that failed
+├── RunCancelled                awaiting the result of a run that was cancelled
+├── RunSetAside                 awaiting the result of a run that is paused or stuck and will not go on by itself
+├── StepFailed                  raised in a workflow body where a step has failed for good
+│   └── StepTimedOut            … because a time limit passed
+└── StepwellBug                 ours: please report it
+```
+
+Control flow inside the engine derives from `BaseException` (see `ControlFlow`), so that `except Exception` in
+user code cannot swallow it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from stepwell.model.failure import Failure
+
+
+class StepwellError(Exception):
+    """Base of all errors; `code` is stable and may be matched by programs, the text may change."""
+
+    code: ClassVar[str] = "error"
+
+
+class DefinitionError(StepwellError):
+    """The definition is wrong as written; running it again unchanged gives the same error."""
+
+    code = "definition"
+
+
+class TargetError(DefinitionError):
+    """A target such as `file.py:name` names nothing that can be run."""
+
+    code = "target"
+
+
+class ArgumentError(DefinitionError):
+    """The input does not fit the signature of the workflow or task; the text names the parameter."""
+
+    code = "argument"
+
+
+class Unserialisable(DefinitionError):
+    """A value cannot be written to the journal, or not read back as the declared type; the text names the place."""
+
+    code = "unserialisable"
+
+
+class WorkflowBodyError(DefinitionError):
+    """A workflow body did something that cannot be replayed; the text says how to put it in a task."""
+
+    code = "workflow_body"
+
+
+class RequestRefused(StepwellError):
+    """The request was understood and refused; nothing was changed."""
+
+    code = "refused"
+
+
+class RunNotFound(RequestRefused):
+    """No run has this id."""
+
+    code = "run_not_found"
+
+
+class RunExists(RequestRefused):
+    """The run id is taken by a run of another workflow or with another input."""
+
+    code = "run_exists"
+
+
+class WrongStatus(RequestRefused):
+    """The run's status does not allow this verb."""
+
+    code = "wrong_status"
+
+
+class StoreError(StepwellError):
+    """The store could not do what was asked; `retryable` says whether waiting may help."""
+
+    code = "store"
+    retryable: ClassVar[bool] = False
+
+
+class StoreUnusable(StoreError):
+    """The store's place holds something else, is newer than this program, or may not be written."""
+
+    code = "store_unusable"
+
+
+class StoreBusy(StoreError):
+    """Another live process drives this store."""
+
+    code = "store_busy"
+    retryable = True
+
+
+class StoreFull(StoreError):
+    """There is no room to write; the transaction was rolled back and may be offered again."""
+
+    code = "store_full"
+    retryable = True
+
+
+class Fenced(StoreError):
+    """The run was taken over by another worker: this worker's epoch or position is old, nothing was written."""
+
+    code = "fenced"
+
+
+class CorruptJournal(StoreError):
+    """An entry's checksum, order or form is wrong; the run is left as it is and other runs go on."""
+
+    code = "corrupt"
+
+
+class RunFailed(StepwellError):
+    """The run whose result was awaited has failed; `failure` is what it recorded."""
+
+    code = "run_failed"
+
+    def __init__(self, run_id: str, failure: Failure) -> None:
+        super().__init__(f"run {run_id} failed: {failure.summary()}")
+        self.run_id = run_id
+        self.failure = failure
+
+
+class RunCancelled(StepwellError):
+    """The run whose result was awaited was cancelled."""
+
+    code = "run_cancelled"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id} was cancelled")
+        self.run_id = run_id
+
+
+class RunSetAside(StepwellError):
+    """The run whose result was awaited is paused or stuck; it is kept, and `resume` lets it go on."""
+
+    code = "run_set_aside"
+
+    def __init__(self, run_id: str, status: str, reason: str) -> None:
+        super().__init__(f"run {run_id} is {status}: {reason}")
+        self.run_id = run_id
+        self.status = status
+        self.reason = reason
+
+
+class StepFailed(StepwellError):
+    """A step has failed for good; raised in the workflow body at the place of the call.
+
+    When the original exception's class is loaded in this process the raised error is an instance of that class
+    too, so `except ValueError` works as it reads, on the first execution and on every replay alike.
+    """
+
+    code = "step_failed"
+    failure: Failure
+    step: str
+
+    def __str__(self) -> str:
+        return self.failure.message
+
+
+class StepTimedOut(StepFailed, TimeoutError):
+    """A step has failed for good because its attempt, total or heartbeat time limit passed."""
+
+    code = "step_timed_out"
+
+
+class StepwellBug(StepwellError):
+    """Something that cannot happen has happened: please report it with the text."""
+
+    code = "bug"
+
+
+class ControlFlow(BaseException):
+    """Base of the engine's own control flow; user code never catches it by accident."""
+
+
+class Unwound(ControlFlow):
+    """The workflow body is being taken out of memory; it is rebuilt from the journal when the run goes on."""

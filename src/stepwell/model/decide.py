@@ -1,0 +1,241 @@
+"""What follows from a command: entries, or a refusal that changes nothing. Pure; `now` and chance are arguments."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from stepwell.errors import StepwellBug, WrongStatus
+from stepwell.model.commands import (
+    AnyCommand,
+    Begin,
+    CancelStep,
+    CompleteAttempt,
+    CompleteRun,
+    EndCancelled,
+    FailAttempt,
+    FailRun,
+    Pause,
+    RecordValue,
+    RequestCancel,
+    Resume,
+    RetryRun,
+    SatisfyWait,
+    SetState,
+    StartAttempt,
+    StartWait,
+    TimeOutWait,
+    WithdrawWait,
+)
+from stepwell.model.entries import (
+    AnyEntry,
+    RunCancelled,
+    RunCancelRequested,
+    RunCompleted,
+    RunFailed,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    StateSet,
+    StepCancelled,
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+    ValueRecorded,
+    WaitSatisfied,
+    WaitStarted,
+    WaitTimedOut,
+    WaitWithdrawn,
+)
+from stepwell.model.ids import StepPath
+from stepwell.model.lifecycle import RETRYABLE
+from stepwell.model.state import State
+
+Entries = tuple[AnyEntry, ...]
+
+
+def decide(state: State, command: AnyCommand, now: int) -> Entries:
+    """Return the entries that `command` causes in `state` at `now` (microseconds); empty when nothing follows.
+
+    An outcome for an attempt that is no longer in flight (it was cancelled, or a newer attempt runs) causes
+    nothing: what is in the journal stays true.
+
+    Raises:
+        WrongStatus: a person's verb does not fit the run's status.
+        StepwellBug: the engine asked for what cannot be.
+    """
+    match command:
+        case StartAttempt():
+            return _start_attempt(state, command, now)
+        case CompleteAttempt():
+            if not _is_in_flight(state, command.path, command.attempt):
+                return ()
+            return (
+                StepCompleted(
+                    at=now,
+                    path=command.path,
+                    attempt=command.attempt,
+                    output=command.output,
+                    output_blob=command.output_blob,
+                ),
+            )
+        case FailAttempt():
+            return _fail_attempt(state, command, now)
+        case CancelStep():
+            return (StepCancelled(at=now, path=command.path),) if command.path in state.steps else ()
+        case RecordValue():
+            return (ValueRecorded(at=now, path=command.path, value=command.value, payload=command.payload),)
+        case SetState():
+            return (
+                StateSet(
+                    at=now,
+                    key=command.key,
+                    path=command.path,
+                    payload=command.payload,
+                    deleted=command.deleted,
+                    by=command.by,
+                ),
+            )
+        case StartWait() | SatisfyWait() | TimeOutWait() | WithdrawWait():
+            return _decide_wait(state, command, now)
+        case Begin() | CompleteRun() | FailRun() | EndCancelled():
+            return _decide_end(state, command, now)
+        case Pause() | Resume() | RequestCancel() | RetryRun():
+            return _decide_verb(state, command, now)
+        case _:
+            assert_never(command)
+
+
+def _is_in_flight(state: State, path: StepPath, attempt: int) -> bool:
+    step = state.steps.get(path)
+    return step is not None and step.in_flight and step.attempt == attempt and state.ended is None
+
+
+def _start_attempt(state: State, command: StartAttempt, now: int) -> Entries:
+    if state.ended is not None or state.pause is not None:
+        raise StepwellBug(
+            f"run {state.run_id}: an attempt of {command.path} was to start while the run is {state.status}"
+        )
+    step = state.steps.get(command.path)
+    if step is None:
+        return (
+            StepStarted(
+                at=now,
+                path=command.path,
+                attempt=command.attempt,
+                step=command.step,
+                input=command.input,
+                input_blob=command.input_blob,
+                fingerprint=command.fingerprint,
+                child=command.child,
+            ),
+        )
+    return (StepStarted(at=now, path=command.path, attempt=step.attempt + 1, step=step.step, child=step.child),)
+
+
+def _fail_attempt(state: State, command: FailAttempt, now: int) -> Entries:
+    if not _is_in_flight(state, command.path, command.attempt):
+        return ()
+    retry_at = None
+    if state.cancel is None:
+        step = state.steps[command.path]
+        retry_at = command.retry.retry_at(
+            command.error,
+            command.attempt - step.first_attempt + 1,
+            now=now,
+            started_at=step.started_at,
+            chance=command.chance,
+        )
+    return (StepFailed(at=now, path=command.path, attempt=command.attempt, error=command.error, retry_at=retry_at),)
+
+
+def _decide_wait(state: State, command: StartWait | SatisfyWait | TimeOutWait | WithdrawWait, now: int) -> Entries:
+    if isinstance(command, StartWait):
+        return (WaitStarted(at=now, path=command.path, wait=command.wait, name=command.name, due=command.due),)
+    wait = state.waits.get(command.path)
+    if wait is None:
+        return ()
+    match command:
+        case SatisfyWait():
+            # A timer never fires early: the journal's time of firing is at or after its due time.
+            at = max(now, wait.due) if wait.wait == "timer" and wait.due is not None else now
+            return (
+                WaitSatisfied(
+                    at=at,
+                    path=command.path,
+                    payload=command.payload,
+                    payload_blob=command.payload_blob,
+                    by=command.by,
+                ),
+            )
+        case TimeOutWait():
+            return (WaitTimedOut(at=max(now, wait.due or now), path=command.path),)
+        case WithdrawWait():
+            return (WaitWithdrawn(at=now, path=command.path),)
+        case _:
+            assert_never(command)
+
+
+def _decide_end(state: State, command: Begin | CompleteRun | FailRun | EndCancelled, now: int) -> Entries:
+    if state.ended is not None:
+        raise StepwellBug(f"run {state.run_id} is {state.ended} and was to end again")
+    match command:
+        case Begin():
+            return (RunStarted(at=now, version=command.version),)
+        case CompleteRun():
+            last: AnyEntry = RunCompleted(at=now, output=command.output, output_blob=command.output_blob)
+        case FailRun():
+            last = RunFailed(at=now, error=command.error, steps=command.steps)
+        case EndCancelled():
+            last = RunCancelled(at=now)
+        case _:
+            assert_never(command)
+    return (*_close_open(state, now), last)
+
+
+def _close_open(state: State, now: int) -> Entries:
+    """What a body leaves open when it ends is cancelled, as `asyncio.run` cancels the tasks that are left."""
+    return (
+        *(StepCancelled(at=now, path=path) for path in state.steps),
+        *(WaitWithdrawn(at=now, path=path) for path in state.waits),
+    )
+
+
+def _decide_verb(state: State, command: Pause | Resume | RequestCancel | RetryRun, now: int) -> Entries:
+    match command:
+        case Pause():
+            _refuse_ended(state, "paused")
+            if state.pause is not None:
+                return ()
+            return (RunPaused(at=now, cause=command.cause, by=command.by, reason=command.reason),)
+        case Resume():
+            _refuse_ended(state, "resumed")
+            if state.pause is None:
+                raise WrongStatus(f"run {state.run_id} is {state.status}; only a paused or stuck run can be resumed")
+            return (RunResumed(at=now, by=command.by, reason=command.reason, on_change=command.on_change),)
+        case RequestCancel():
+            _refuse_ended(state, "cancelled")
+            if state.cancel is not None:
+                return ()
+            return (RunCancelRequested(at=now, by=command.by, reason=command.reason),)
+        case RetryRun():
+            if state.ended not in RETRYABLE:
+                raise WrongStatus(
+                    f"run {state.run_id} is {state.status}; only a failed or cancelled run can be retried"
+                )
+            return (
+                RunResumed(
+                    at=now,
+                    by=command.by,
+                    reason=command.reason,
+                    on_change=command.on_change,
+                    retry=True,
+                    retried=state.failed_steps,
+                ),
+            )
+        case _:
+            assert_never(command)
+
+
+def _refuse_ended(state: State, verb: str) -> None:
+    if state.ended is not None:
+        raise WrongStatus(f"run {state.run_id} is {state.ended}; a run that has ended cannot be {verb}")

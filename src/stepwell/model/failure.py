@@ -1,0 +1,31 @@
+"""What went wrong, as data that survives the journal: type, message, traceback, cause."""
+
+from __future__ import annotations
+
+import msgspec
+
+MESSAGE_LIMIT = 16 * 1024
+TRACEBACK_LIMIT = 64 * 1024
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An exception as data.
+
+    `type` is the class as `module.qualname` (`ValueError` for builtins); `kinds` are the same for its base
+    classes, nearest first, so that a handler can match by class without importing anything. `retryable` is false
+    when no further attempt may help. `steps` are the readable paths of the steps whose failure led here.
+    """
+
+    type: str
+    message: str
+    kinds: tuple[str, ...] = ()
+    traceback: str = ""
+    retryable: bool = True
+    timed_out: bool = False
+    cause: Failure | None = None
+
+    def summary(self) -> str:
+        """One line: type and message."""
+        first = self.message.strip().splitlines()[0] if self.message.strip() else ""
+        name = self.type.rsplit(".", 1)[-1]
+        return f"{name}: {first}" if first else name

@@ -1,0 +1,1 @@
+"""Programs as the engine sees them: given what has happened, what follows?"""

@@ -1,0 +1,211 @@
+"""Which recorded step is this call? The journal of a run, indexed for the rebuild of its body.
+
+A step is found by scope, name, occurrence and the fingerprint of its input. With unchanged code every call finds
+its record at its exact path. With changed code:
+
+* same name and input recorded elsewhere, not yet taken → that record (the call has moved);
+* nothing recorded under its path or, in its scope, under its name → a fresh step (the call was inserted);
+* a record of this name with another input is left → the `on_change` policy of the task decides.
+
+Records that no call takes are orphans: listed, never run again.
+
+A retry of a run withdraws the failures that ended it. From the first withdrawn entry on, steps and waits that the
+dying body cancelled count as open again, because their cancellation was a consequence of what is withdrawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from stepwell.model.entries import (
+    AnyEntry,
+    RunCancelled,
+    RunCancelRequested,
+    RunFailed,
+    RunResumed,
+    StateSet,
+    StepCancelled,
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+    ValueRecorded,
+    WaitSatisfied,
+    WaitStarted,
+    WaitTimedOut,
+    WaitWithdrawn,
+)
+from stepwell.model.ids import StepPath
+
+Delivery: TypeAlias = StepCompleted | StepFailed | WaitSatisfied | WaitTimedOut | RunCancelRequested
+
+
+class Record:
+    """What the journal knows of one step or wait."""
+
+    __slots__ = ("cancelled", "consumed", "outcome", "passed", "start", "started_attempts")
+
+    def __init__(self, start: StepStarted | WaitStarted) -> None:
+        self.start = start
+        self.started_attempts = 1
+        self.outcome: Delivery | None = None
+        self.consumed = False
+        self.cancelled = False
+        self.passed = False
+
+    @property
+    def path(self) -> StepPath:
+        """Where it was recorded."""
+        return self.start.path
+
+    @property
+    def fingerprint(self) -> str:
+        """The content hash of its input; empty for a wait."""
+        return self.start.fingerprint if isinstance(self.start, StepStarted) else ""
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """A call whose input differs from the record that stands in its place."""
+
+    record: Record
+
+
+class Records:
+    """The index over one journal."""
+
+    def __init__(self, entries: Sequence[AnyEntry]) -> None:
+        self.by_path: dict[StepPath, Record] = {}
+        self.values: dict[StepPath, ValueRecorded] = {}
+        self.states: dict[StepPath, StateSet] = {}
+        self.deliveries: list[Delivery] = []
+        self._moved: dict[tuple[str, str], list[Record]] | None = None
+        self._in_scope: dict[tuple[tuple[tuple[str, int], ...], str], list[Record]] = {}
+        withdrawn = _withdrawn(entries)
+        for index, entry in enumerate(entries):
+            if index not in withdrawn:
+                self._add(entry)
+
+    def _add(self, entry: AnyEntry) -> None:
+        match entry:
+            case StepStarted():
+                record = self.by_path.get(entry.path)
+                if record is None:
+                    self.by_path[entry.path] = Record(entry)
+                else:
+                    record.started_attempts = entry.attempt
+            case StepCompleted() | WaitSatisfied() | WaitTimedOut():
+                self._deliver(entry)
+            case StepFailed():
+                if entry.retry_at is None:
+                    self._deliver(entry)
+            case StepCancelled() | WaitWithdrawn():
+                if entry.path in self.by_path:
+                    self.by_path[entry.path].cancelled = True
+            case WaitStarted():
+                self.by_path[entry.path] = Record(entry)
+            case ValueRecorded():
+                self.values[entry.path] = entry
+            case StateSet() if entry.path is not None:
+                self.states[entry.path] = entry
+            case RunCancelRequested():
+                self.deliveries.append(entry)
+            case _:
+                pass
+
+    def _deliver(self, entry: StepCompleted | StepFailed | WaitSatisfied | WaitTimedOut) -> None:
+        self.deliveries.append(entry)
+        self.by_path[entry.path].outcome = entry
+
+    def match(self, path: StepPath, fingerprint: str, names: tuple[str, ...]) -> Record | Changed | None:
+        """Find the record of a call; take it (mark it consumed) when it fits.
+
+        `names` are the task's name and its aliases. None: the call is new.
+        """
+        exact = self.by_path.get(path)
+        if exact is not None and not exact.consumed and exact.fingerprint == fingerprint:
+            exact.consumed = True
+            return exact
+        moved = self._find_moved(path, fingerprint, names)
+        if moved is not None:
+            moved.consumed = True
+            return moved
+        if exact is not None and not exact.consumed:
+            return Changed(exact)
+        left = next(
+            (r for name in names for r in self._in_scope.get((path.scope, name), ()) if not r.consumed), None
+        )
+        return None if left is None else Changed(left)
+
+    def _find_moved(self, path: StepPath, fingerprint: str, names: tuple[str, ...]) -> Record | None:
+        if self._moved is None:
+            self._moved = {}
+            for record in self.by_path.values():
+                self._moved.setdefault((record.path.name, record.fingerprint), []).append(record)
+                self._in_scope.setdefault((record.path.scope, record.path.name), []).append(record)
+        free = [r for name in names for r in self._moved.get((name, fingerprint), ()) if not r.consumed]
+        return next((r for r in free if r.path.scope == path.scope), free[0] if free else None)
+
+    def free_path(self, path: StepPath) -> StepPath:
+        """`path`, or its first revision that no record stands at."""
+        while path in self.by_path:
+            path = StepPath(path.scope, path.name, path.occurrence, path.revision + 1)
+        return path
+
+    def orphans(self) -> list[StepPath]:
+        """Recorded steps and waits that today's body has not asked for, in journal order."""
+        return [record.path for record in self.by_path.values() if not record.consumed and not record.cancelled]
+
+
+def _withdrawn(entries: Sequence[AnyEntry]) -> set[int]:
+    """Positions of entries that a later retry of the run took back."""
+    result: set[int] = set()
+    for position, entry in enumerate(entries):
+        if isinstance(entry, RunResumed) and entry.retry:
+            result |= _withdrawn_by(entry, entries[:position])
+    return result
+
+
+def _withdrawn_by(retry: RunResumed, before: Sequence[AnyEntry]) -> set[int]:
+    retried = set(retry.retried)
+    last_retry = max((i for i, e in enumerate(before) if isinstance(e, RunResumed) and e.retry), default=0)
+    taken = {
+        i
+        for i, entry in enumerate(before)
+        if (i >= last_retry and isinstance(entry, RunCancelRequested | RunFailed | RunCancelled))
+        or (isinstance(entry, StepFailed) and entry.retry_at is None and entry.path in retried)
+    }
+    first = min(min(taken, default=len(before)), _closing_block(before))
+    return taken | {i for i in range(first, len(before)) if isinstance(before[i], StepCancelled | WaitWithdrawn)}
+
+
+def _closing_block(before: Sequence[AnyEntry]) -> int:
+    """Where the cancellations that closed the run's last end begin."""
+    position = len(before)
+    while position and not isinstance(before[position - 1], RunFailed | RunCancelled):
+        position -= 1
+    position -= 1
+    while position > 0 and isinstance(before[position - 1], StepCancelled | WaitWithdrawn):
+        position -= 1
+    return max(position, 0)
+
+
+def no_records() -> Records:
+    """The index of a journal in which nothing has happened yet."""
+    return Records(())
+
+
+def blobs_of(entries: Iterable[AnyEntry]) -> set[str]:
+    """Content hashes of the payloads that a rebuild of the body will need."""
+    wanted: set[str] = set()
+    for entry in entries:
+        match entry:
+            case StepCompleted():
+                wanted.add(entry.output_blob)
+            case WaitSatisfied():
+                wanted.add(entry.payload_blob)
+            case _:
+                pass
+    wanted.discard("")
+    return wanted

@@ -1,0 +1,117 @@
+"""What the engine asks of a program, and what a program asks of the engine: turns and requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+from stepwell.authoring.task import Task
+from stepwell.authoring.workflow import Workflow
+from stepwell.model.commands import (
+    CancelStep,
+    CompleteRun,
+    EndCancelled,
+    FailRun,
+    RecordValue,
+    SetState,
+    StartWait,
+    WithdrawWait,
+)
+from stepwell.model.entries import OnChange
+from stepwell.model.ids import StepPath
+from stepwell.programs.matching import Delivery
+
+
+class StepRequest(msgspec.Struct, frozen=True):
+    """Run this task as the step at `path`; `attempt` is the number of its next attempt."""
+
+    path: StepPath
+    task: Task[..., Any]  # Any: whatever it returns
+    input: msgspec.Raw
+    fingerprint: str
+    attempt: int = 1
+
+
+class ChildRequest(msgspec.Struct, frozen=True):
+    """Start a run of `workflow` under `run_id`. When `awaited`, its end is the outcome of the step at `path`."""
+
+    path: StepPath
+    workflow: Workflow[..., Any]  # Any: whatever it returns
+    input: msgspec.Raw
+    fingerprint: str
+    run_id: str
+    awaited: bool
+    new_identity: bool
+    attempt: int = 1
+
+
+Request: TypeAlias = (
+    StepRequest
+    | ChildRequest
+    | StartWait
+    | WithdrawWait
+    | CancelStep
+    | RecordValue
+    | SetState
+    | CompleteRun
+    | FailRun
+    | EndCancelled
+)
+
+
+class Divergence(msgspec.Struct, frozen=True):
+    """Today's code calls a recorded step with another input, and the policy is to stop and ask."""
+
+    path: StepPath
+    policy: OnChange
+    recorded: bytes
+    called: bytes
+    place: str
+
+    def explain(self) -> str:
+        """The difference, for people."""
+        return (
+            f"step {self.path} was recorded with the input {_short(self.recorded)} and is now called with "
+            f"{_short(self.called)} at {self.place}; nothing was run. Resume with on_change=rerun (run it with the "
+            "new input), reuse (take the recorded result), or put the code back and resume"
+        )
+
+
+def _short(data: bytes) -> str:
+    text = data.decode("utf-8", "replace")
+    return text if len(text) <= 300 else text[:297] + "…"
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Something for readers that is no fact: a log line, a tick of progress."""
+
+    kind: str
+    fields: Mapping[str, object]
+
+
+class Program(Protocol):
+    """A definition in execution. Deterministic: the same deliveries in the same order give the same requests.
+
+    The engine calls `begin` once, then `deliver` for each outcome in journal order, each from a plain loop callback;
+    after each call it takes `requests`. A program whose `divergence` or `deadlock` is set is not called again.
+    """
+
+    requests: list[Request]
+    notes: list[Note]
+    divergence: Divergence | None
+    deadlock: str
+    maps: dict[str, tuple[int, int, int]]
+
+    def begin(self, at: int) -> None:
+        """Run the first turn at this time of the journal."""
+
+    def deliver(self, delivery: Delivery, payload: msgspec.Raw) -> None:
+        """Run the turn in which this outcome (with its payload, wherever it was kept) reaches the program."""
+
+    def go_live(self) -> None:
+        """All that was recorded has been delivered: what is asked for from now on is new."""
+
+    def close(self) -> None:
+        """Drop everything without any effect outside; the program cannot be used again."""

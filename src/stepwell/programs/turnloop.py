@@ -1,0 +1,232 @@
+"""The event loop on which a workflow body runs: deterministic, without I/O, driven one turn at a time.
+
+A *turn* delivers one outcome and runs every callback that becomes ready, in order, until all coroutines wait.
+The order of callbacks depends on nothing but the order of deliveries, and those come in journal order, so ordinary
+`asyncio` code (gather, TaskGroup, wait, Queue, Semaphore, timeout, …) does the same on every replay. `time()` is
+the journal's time of the turn. Whatever would reach outside raises `WorkflowBodyError`.
+
+Every asyncio task made here belongs to a *scope*, numbered where it was made, which is how steps called in
+concurrent branches keep their identity (DESIGN, "Which recorded step is this call?").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from asyncio import events
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from stepwell.errors import WorkflowBodyError
+
+T = TypeVar("T")
+
+CALLBACKS_PER_TURN = 2_000_000
+"""A turn of more callbacks than this is taken for a loop that never waits."""
+
+_log = logging.getLogger("stepwell.workflow")
+
+
+class Scope:
+    """Where names and occurrences count: the run's body, or one asyncio task in it."""
+
+    __slots__ = ("counts", "path", "tasks")
+
+    def __init__(self, path: tuple[tuple[str, int], ...]) -> None:
+        self.path = path
+        self.counts: dict[str, int] = {}
+        self.tasks = 0
+
+    def occurrence(self, name: str) -> int:
+        """Number this call of `name`, from 1."""
+        number = self.counts.get(name, 0) + 1
+        self.counts[name] = number
+        return number
+
+    def child(self, label: str, number: int) -> Scope:
+        """A scope inside this one."""
+        return Scope((*self.path, (label, number)))
+
+
+class TurnTask(asyncio.Task[T]):
+    """An asyncio task that knows its scope."""
+
+    scope: Scope
+
+
+class TimerSink(Protocol):
+    """Who turns a loop's timers into durable ones."""
+
+    def timer_set(self, timer: asyncio.TimerHandle) -> None:
+        """A callback was scheduled for later."""
+
+    def timer_cancelled(self, timer: asyncio.TimerHandle) -> None:
+        """It was cancelled before it ran."""
+
+
+class TurnLoop(asyncio.AbstractEventLoop):
+    """An `asyncio` event loop that runs only when told to, and only what is ready."""
+
+    def __init__(self, timers: TimerSink) -> None:
+        self.root_scope = Scope(())
+        self.now = 0.0
+        self.closed = False
+        self.tasks: set[TurnTask[Any]] = set()  # Any: whatever they return
+        self._timers = timers
+        self._ready: deque[asyncio.Handle] = deque()
+
+    def turn(self) -> None:
+        """Run until nothing is ready. Call it from a plain callback of the host loop, never from inside a task."""
+        host = events._get_running_loop()
+        events._set_running_loop(self)
+        ready = self._ready
+        count = 0
+        try:
+            while ready:
+                handle = ready.popleft()
+                if not handle._cancelled:  # type: ignore[attr-defined]  # asyncio.Handle's own flag
+                    handle._run()
+                count += 1
+                if count > CALLBACKS_PER_TURN:
+                    ready.clear()
+                    raise WorkflowBodyError(
+                        f"the workflow body ran {CALLBACKS_PER_TURN:,} callbacks without waiting for anything; "
+                        "a loop over `await asyncio.sleep(0)` never gives way here: wait for a step, a timer or a signal"
+                    )
+        finally:
+            events._set_running_loop(host)
+
+    def current_scope(self) -> Scope:
+        """The scope of the running task; the body's own when none runs."""
+        task = asyncio.current_task(self)
+        return task.scope if isinstance(task, TurnTask) else self.root_scope
+
+    # -- what asyncio asks of a loop ----------------------------------------------------------------------------
+
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:  # noqa: E501  # Any: asyncio's own signature
+        handle = asyncio.Handle(callback, args, self, context)
+        if not self.closed:
+            self._ready.append(handle)
+        return handle
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,  # Any: asyncio's own signature
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.now + delay, callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,  # Any: asyncio's own signature
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        if not self.closed:
+            self._timers.timer_set(timer)
+        return timer
+
+    def fire(self, timer: asyncio.TimerHandle) -> None:
+        """Make a timer's callback ready."""
+        if not timer.cancelled():
+            self._ready.append(timer)
+
+    def _timer_handle_cancelled(self, timer: asyncio.TimerHandle) -> None:
+        self._timers.timer_cancelled(timer)
+
+    def create_future(self) -> asyncio.Future[Any]:  # Any: asyncio's own signature
+        return asyncio.Future(loop=self)
+
+    def create_task(  # type: ignore[override]  # typeshed's union of coroutine and generator is wider than ours
+        self,
+        coro: Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        scope: Scope | None = None,
+        **_ignored: object,
+    ) -> TurnTask[T]:
+        """Make a task in a scope of its own, numbered where it is made (or in `scope`)."""
+        if scope is None:
+            parent = self.current_scope()
+            parent.tasks += 1
+            scope = parent.child("task", parent.tasks)
+        task: TurnTask[T] = TurnTask(coro, loop=self, name=name, context=context)
+        task.scope = scope
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    def get_task_factory(self) -> None:
+        return None
+
+    def get_debug(self) -> bool:
+        return False
+
+    def set_debug(self, enabled: bool) -> None:
+        pass
+
+    def is_running(self) -> bool:
+        return events._get_running_loop() is self
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:  # Any: asyncio's own signature
+        if not self.closed:
+            error = context.get("exception")
+            _log.error(context.get("message", "error in a workflow body"), exc_info=error)
+
+    default_exception_handler = call_exception_handler
+
+    async def shutdown_asyncgens(self) -> None:
+        pass
+
+    # -- what a workflow body may not do ------------------------------------------------------------------------
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise WorkflowBodyError(
+            f"{what} in a workflow body cannot be replayed: put this in a task (`@task`) and call the task here"
+        )
+
+    def run_in_executor(self, *_: object, **__: object) -> NoReturn:
+        self._refuse("a thread (asyncio.to_thread, run_in_executor)")
+
+    def call_soon_threadsafe(self, *_: object, **__: object) -> NoReturn:
+        self._refuse("a call from another thread (call_soon_threadsafe)")
+
+    def run_forever(self) -> NoReturn:
+        self._refuse("running an event loop")
+
+    def run_until_complete(self, *_: object) -> NoReturn:
+        self._refuse("running an event loop")
+
+
+def _refusing(name: str, what: str) -> Callable[..., NoReturn]:
+    def method(self: TurnLoop, *_: object, **__: object) -> NoReturn:
+        self._refuse(what)
+
+    method.__name__ = name
+    return method
+
+
+for _what, _names in {
+    "network I/O": "create_connection create_server create_datagram_endpoint create_unix_connection create_unix_server "
+    "connect_accepted_socket start_tls getaddrinfo getnameinfo sock_recv sock_recv_into sock_recvfrom "
+    "sock_recvfrom_into sock_sendall sock_sendto sock_connect sock_accept sock_sendfile sendfile add_reader "
+    "remove_reader add_writer remove_writer connect_read_pipe connect_write_pipe",
+    "a subprocess": "subprocess_exec subprocess_shell",
+    "a signal handler": "add_signal_handler remove_signal_handler",
+}.items():
+    for _name in _names.split():
+        setattr(TurnLoop, _name, _refusing(_name, _what))
+TurnLoop.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]  # every method is answered above
