@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stepwell.app import Stepwell as Stepwell
     from stepwell.engine.limits import Limits as Limits
 
+__all__ = ["Limits", "Retry", "Run", "StepFailed", "Stepwell", "StepwellError", "ctx", "task", "workflow"]
 __version__ = "0.1.0"
 
 _LATER = {"Stepwell": "stepwell.app", "Run": "stepwell.app", "Limits": "stepwell.engine.limits"}

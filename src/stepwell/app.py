@@ -45,6 +45,8 @@ T = TypeVar("T")
 
 Durability: TypeAlias = Literal["sync", "async", "exit", "memory"]
 
+_REVIVING = frozenset({"resume", "retry", "cancel"})
+
 FOLLOW_POLL = 0.1
 """How often a reader of a run that another process drives looks again (seconds)."""
 
@@ -298,14 +300,16 @@ class Stepwell:
             self._engine.register(workflow)
             row = await self._engine.start(new, workflow, volatile)
         elif volatile:
-            raise RequestRefused("durability='memory' lives in the engine's own memory: a client cannot start such a run")
+            raise RequestRefused(
+                "a run with durability='memory' lives in its engine's memory: a client cannot start one"
+            )
         else:
             row = await self.store.create(new)
         if row.workflow != new.workflow or row.input_hash != new.input_hash:
             other = "another input" if row.workflow == new.workflow else f"workflow {row.workflow!r}"
             raise RunExists(
-                f"run id {new.run_id!r} is taken by a run of {other} ({row.status}); choose another id, or start it with "
-                "the same workflow and input to get that run"
+                f"run id {new.run_id!r} is taken by a run of {other} ({row.status}); choose another id, or "
+                "start it with the same workflow and input to get that run"
             )
         return Run(self, new.run_id, workflow.codec.returns)
 
@@ -323,8 +327,8 @@ class Stepwell:
         raw = bytes(data)
         if len(raw) > PAYLOAD_LIMIT:
             raise DefinitionError(
-                f"the input of {workflow.name} is {len(raw):,} bytes of JSON; the limit is {PAYLOAD_LIMIT:,}: pass the name "
-                "of a file or object instead"
+                f"the input of {workflow.name} is {len(raw):,} bytes of JSON; the limit is {PAYLOAD_LIMIT:,}: pass "
+                "the name of a file or object instead"
             )
         digest = content_hash(raw)
         name = run_id(id) if id is not None else run_id(self._fresh_id(workflow.name, now))
@@ -364,7 +368,8 @@ class Stepwell:
 
     async def run(self, target: Workflow[P, T] | Task[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Start a run and wait for its result."""
-        return cast("T", await (await self.start(target, *args, **kwargs)).result())
+        workflow = workflow_of(target)
+        return await (await self.start_encoded(workflow, workflow.codec.encode(args, kwargs))).result()
 
     # -- verbs --------------------------------------------------------------------------------------------------
 
@@ -459,7 +464,7 @@ class Stepwell:
                 yield one
             if not stored:
                 row = await self.get(id)
-                if row.next_seq == after + 1 and row.status in TERMINAL | SET_ASIDE:
+                if row.next_seq == after + 1 and await self._is_at_rest(row):
                     return
                 await asyncio.sleep(FOLLOW_POLL)
 
@@ -478,12 +483,18 @@ class Stepwell:
             while True:
                 seen = self._engine.ended(id) if self._engine is not None else None
                 row = await self.get(id)
-                if row.status in TERMINAL | SET_ASIDE:
+                if await self._is_at_rest(row):
                     return row
                 if seen is None:
                     await asyncio.sleep(FOLLOW_POLL)
                 else:  # look again now and then: another process may have taken the store over
                     await asyncio.wait((seen,), timeout=5)
+
+    async def _is_at_rest(self, row: RunRow) -> bool:
+        """Whether the run has ended or is set aside, and no accepted verb is about to change that."""
+        if row.status not in TERMINAL | SET_ASIDE:
+            return False
+        return not any(message.kind in _REVIVING for message in await self._store_of(row.run_id).mailbox(row.run_id))
 
     async def _result(self, id: str, codec: ValueCodec | None, timeout: Duration | None) -> object:
         row = await self._wait(id, timeout)
@@ -545,5 +556,3 @@ def _base32(number: int, width: int) -> str:
         number, digit = divmod(number, 32)
         digits.append(_DIGITS[digit])
     return "".join(reversed(digits))
-
-

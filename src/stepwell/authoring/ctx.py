@@ -11,7 +11,7 @@ from uuid import UUID
 from stepwell.authoring.context import AttemptContext, BodyContext, Identity, OnError, current
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow, workflow_of
-from stepwell.errors import StepFailed, WorkflowBodyError
+from stepwell.errors import WorkflowBodyError
 from stepwell.model.durations import Duration, micros
 
 P = ParamSpec("P")

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from stepwell.authoring.context import OnError, current_body
 from stepwell.errors import DefinitionError, StepFailed, WorkflowBodyError
@@ -14,9 +14,6 @@ from stepwell.model.codec import CallCodec
 from stepwell.model.durations import Duration, micros
 from stepwell.model.entries import OnChange
 from stepwell.model.retry import ONCE, Retry
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -294,7 +291,7 @@ class TaskDecorator:
         self._options = options
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncTask[P, T]: ...
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncTask[P, T]: ...  # type: ignore[overload-overlap]  # the first that fits is meant
 
     @overload
     def __call__(self, function: Callable[P, T], /) -> SyncTask[P, T]: ...
@@ -307,7 +304,7 @@ class TaskDecorator:
 
 
 @overload
-def task(function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncTask[P, T]: ...
+def task(function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncTask[P, T]: ...  # type: ignore[overload-overlap]  # the first that fits is meant
 
 
 @overload

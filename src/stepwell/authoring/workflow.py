@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Workflow(Generic[P, T]):
-    """A named function that can be run. `version` is the content hash of its source, with `label` before it if given."""
+    """A named function that can be run. `version` is its source's content hash, after its label if it has one."""
 
     is_async: bool
 
@@ -99,7 +99,7 @@ class WorkflowDecorator:
         self._settings = (name, version, concurrency)
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncWorkflow[P, T]: ...
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncWorkflow[P, T]: ...  # type: ignore[overload-overlap]  # the first that fits is meant
 
     @overload
     def __call__(self, function: Callable[P, T], /) -> SyncWorkflow[P, T]: ...
@@ -110,7 +110,7 @@ class WorkflowDecorator:
 
 
 @overload
-def workflow(function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncWorkflow[P, T]: ...
+def workflow(function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncWorkflow[P, T]: ...  # type: ignore[overload-overlap]  # the first that fits is meant
 
 
 @overload
@@ -143,7 +143,15 @@ def workflow(
     return decorator if function is None else decorator(function)
 
 
-def workflow_of(target: object) -> Workflow[..., Any]:
+@overload
+def workflow_of(target: Workflow[P, T] | Task[P, T]) -> Workflow[P, T]: ...  # type: ignore[overload-overlap]  # the first that fits is meant
+
+
+@overload
+def workflow_of(target: object) -> Workflow[..., Any]: ...
+
+
+def workflow_of(target: object) -> Workflow[..., Any]:  # Any: the overloads say it
     """The workflow that `target` is; a task becomes a workflow of one step, run under its own identity.
 
     Raises:

@@ -19,7 +19,7 @@ import msgspec
 
 from stepwell.authoring.context import AttemptContext, Identity, attempt_context
 from stepwell.engine import scripts
-from stepwell.engine.failures import failure_of
+from stepwell.model.failures import failure_of
 from stepwell.errors import TargetError
 from stepwell.model.codec import CallCodec
 from stepwell.model.entries import NO_PAYLOAD

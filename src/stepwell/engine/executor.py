@@ -19,7 +19,7 @@ import msgspec
 from stepwell.authoring.context import AttemptContext, Identity, current
 from stepwell.authoring.task import Task
 from stepwell.engine.clock import Clock
-from stepwell.engine.envelope import Envelope, Note, Reply, encode, run_step
+from stepwell.engine.envelope import Envelope, decode_note, decode_reply, encode, run_step
 from stepwell.engine.feed import Feed, Live
 from stepwell.engine.limits import Limits
 from stepwell.engine.processes import ProcessPool, WorkerDied
@@ -198,7 +198,8 @@ class Executor:
             return
         if attempt.beat_alarm is not None:
             attempt.beat_alarm.cancel()
-        text = f"attempt {attempt.number} of step {attempt.path} was silent for longer than its heartbeat of {spoken(silence)}"
+        what = f"attempt {attempt.number} of step {attempt.path}"
+        text = f"{what} was silent for longer than its heartbeat of {spoken(silence)}"
         attempt.beat_alarm = self._clock.call_at(
             self._clock.now() + silence, functools.partial(attempt.expire, _timed_out(text, True))
         )
@@ -315,6 +316,7 @@ class Executor:
                 attempt=attempt.number,
                 key=attempt.key,
                 input=attempt.input,
+                identity=attempt.identity,
             )
         )
 
@@ -323,7 +325,7 @@ class Executor:
             self._processes = ProcessPool(self._limits.processes)
 
         def heard(data: bytes) -> None:
-            note = msgspec.json.decode(data, type=Note)
+            note = decode_note(data)
             self._note(attempt, note.kind, note.fields)
 
         try:
@@ -363,7 +365,7 @@ class Executor:
 
 
 def _outcome(data: bytes, attempt: Attempt) -> Outcome:
-    reply = msgspec.json.decode(data, type=Reply)
+    reply = decode_reply(data)
     if reply.failure is not None:
         return reply.failure
     try:

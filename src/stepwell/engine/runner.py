@@ -137,6 +137,7 @@ class Runner:
         self._releasing = False
         self._want_release = False
         self._must_reload = False
+        self._is_cut_off = False
         self._scheduled = False
         self._idle_alarm: asyncio.TimerHandle | None = None
         self._now = 0
@@ -350,9 +351,7 @@ class Runner:
             error = Failure("stepwell.errors.RunCancelled", f"child run {self.run_id} was cancelled", retryable=False)
         inline, blob = self.stow(output)
         body = ChildBody(step, inline if inline is not NO_PAYLOAD else NO_PAYLOAD, blob, error)
-        self._posts.append(
-            NewMessage(parent, "child", str(step), msgspec.json.encode(body), self._now, by=self.run_id)
-        )
+        self._posts.append(NewMessage(parent, "child", str(step), msgspec.json.encode(body), self._now, by=self.run_id))
 
     # -- messages -----------------------------------------------------------------------------------------------
 
@@ -498,6 +497,7 @@ class Runner:
             self._rest()
             return
         if self._must_reload:
+            self._is_cut_off = True
             self.steps.drop_all()
             self._append([], release=True)
             return
@@ -538,9 +538,9 @@ class Runner:
             self._act(launches)
 
     def _wake_at(self) -> int | None:
-        if self._must_reload:
-            return self._now
-        return None if self.state.pause is not None or self.state.ended else self.state.next_due
+        if self.state.pause is not None or self.state.ended:
+            return None
+        return self._now if self._is_cut_off else self.state.next_due
 
     def _offer(self, append: Append, launches: list[Attempt]) -> None:
         future = self.store.append(append)
@@ -585,7 +585,7 @@ class Runner:
 
     def _rest(self) -> None:
         """Nothing to write: wait, and be dropped from memory after a while if nothing happens."""
-        if self._messages or self._deliveries and self.state.pause is None:
+        if self._messages or (self._deliveries and self.state.pause is None):
             self.wake()
         self.waits.arm()
         if self._idle_alarm is not None:
@@ -596,7 +596,11 @@ class Runner:
             at_once = pause is not None and pause.cause != "request"
             wait = 0 if at_once else self.engine.warm_wait
             clock = self.engine.clock
-            self._idle_alarm = clock.call_at(clock.now() + wait, self.drop_if_idle)
+            self._idle_alarm = clock.call_at(clock.now() + wait, self._cool_down)
+
+    def _cool_down(self) -> None:
+        self._idle_alarm = None
+        self.drop_if_idle()
 
     def drop_if_idle(self) -> bool:
         """Give the run up and drop its body, when nothing in it moves; it comes back when something is due."""
@@ -609,6 +613,7 @@ class Runner:
         """Give the run up at shutdown; attempts still in flight are left to whoever claims it next."""
         if self.gone or self._releasing:
             return
+        self._is_cut_off = bool(self.steps.busy or self._deliveries or self.state.status in ("running", "pending"))
         self.steps.drop_all()
         self._want_release = True
         if not self._committing:
@@ -650,5 +655,3 @@ class Runner:
     def stored(self, append: Append) -> list[Stored]:
         """What a commit added, as readers see it."""
         return [Stored(append.seq + n, append.epoch, entry) for n, entry in enumerate(append.entries)]
-
-

@@ -12,12 +12,9 @@ import sys
 import threading
 from pathlib import Path
 from types import ModuleType
-from typing import Final
 
+from stepwell.model.failures import SCRIPT_MODULE
 from stepwell.errors import DefinitionError, TargetError
-
-SCRIPT_MODULE: Final = "__mp_main__"
-"""What the first script's module is called; further ones get a number behind it."""
 
 _lock = threading.RLock()
 _loaded: dict[str, ModuleType] = {}

@@ -233,5 +233,3 @@ def _limit_of(request: StepRequest, first_started_at: int, now: int) -> tuple[in
         if options.timeout is None or left < options.timeout:
             return left, "total_timeout"
     return options.timeout, "timeout"
-
-

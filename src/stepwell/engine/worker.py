@@ -135,10 +135,12 @@ class Engine:
         if known is None:
             self.workflows[workflow.name] = workflow
             self._attention.set()
-        elif known is not workflow and known.__wrapped__ is not workflow.__wrapped__ and not _same_place(known, workflow):
+        elif (
+            known is not workflow and known.__wrapped__ is not workflow.__wrapped__ and not _same_place(known, workflow)
+        ):
             raise DefinitionError(
-                f"two workflows are called {workflow.name!r} ({known.__module__} and {workflow.__module__}): give one of "
-                "them a name of its own with @workflow(name='…')"
+                f"two workflows are called {workflow.name!r} ({known.__module__} and {workflow.__module__}): "
+                "give one of them a name of its own with @workflow(name='…')"
             )
 
     # -- starting and finding runs ------------------------------------------------------------------------------
@@ -167,9 +169,7 @@ class Engine:
             created.add_done_callback(lambda done: self._created(new, store, workflow, done))
         return created
 
-    def _created(
-        self, new: NewRun, store: Store, workflow: Workflow[..., Any], done: asyncio.Future[RunRow]
-    ) -> None:
+    def _created(self, new: NewRun, store: Store, workflow: Workflow[..., Any], done: asyncio.Future[RunRow]) -> None:
         was_adopting = new.run_id in self._adopting
         self._adopting.discard(new.run_id)
         if done.cancelled() or done.exception() is not None:
@@ -449,5 +449,3 @@ class Engine:
 def _same_place(one: Workflow[..., Any], other: Workflow[..., Any]) -> bool:
     """Whether both are the same definition, loaded twice (a script reloaded, a task wrapped again)."""
     return one.__module__ == other.__module__ and one.__qualname__ == other.__qualname__
-
-

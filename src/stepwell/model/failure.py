@@ -13,7 +13,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `type` is the class as `module.qualname` (`ValueError` for builtins); `kinds` are the same for its base
     classes, nearest first, so that a handler can match by class without importing anything. `retryable` is false
-    when no further attempt may help. `steps` are the readable paths of the steps whose failure led here.
+    when no further attempt may help, `timed_out` is true when a time limit ended it.
     """
 
     type: str

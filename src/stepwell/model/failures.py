@@ -2,39 +2,49 @@
 
 Anything may be raised at us: errors whose `__str__` raises, chains that bite their own tail, text that is not
 Unicode. The result always encodes to JSON and has a bounded size. A failure is written where its exception was
-caught, possibly in a worker process that loaded the user's script under another name, so names are made the same
+caught, possibly in a child process that loaded the user's script under another name, so names are made the same
 here: what a script defines is `__main__.X` wherever it runs.
 """
 
 from __future__ import annotations
 
 import traceback
-from pathlib import Path
+from typing import Final
 
 import stepwell
-from stepwell.engine.scripts import SCRIPT_MODULE
-from stepwell.errors import StepFailed
+from stepwell.errors import DefinitionError, StepFailed
 from stepwell.model.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT, Failure
 
 CAUSES = 5
 """How many causes a failure keeps at most, nearest first."""
 
+SCRIPT_MODULE: Final = "__mp_main__"
+"""What a script's module is called in a process that was not started with it; a further script's has a number behind.
+
+It is the name that multiprocessing uses.
+"""
+
 _SCRIPTS = (SCRIPT_MODULE, "stepwell_target_")
 """How the modules of scripts are called that this process did not start as `__main__`."""
 
-_PACKAGE = str(Path(stepwell.__file__).parent)
-_STDLIB = Path(traceback.__file__).parent
-_MACHINERY = (_PACKAGE, str(_STDLIB / "asyncio"), str(_STDLIB / "concurrent"), str(_STDLIB / "threading.py"))
-_EXAMPLES = str(Path(_PACKAGE, "examples"))
+_PACKAGE = stepwell.__file__.removesuffix("__init__.py")
+_STDLIB = traceback.__file__.removesuffix("traceback.py")
+_MACHINERY = (
+    _PACKAGE,
+    "<frozen importlib",
+    *(_STDLIB + part for part in ("asyncio", "concurrent", "importlib", "threading.py")),
+)
+_EXAMPLES = _PACKAGE + "examples"
 
 
 def failure_of(error: BaseException, *, retryable: bool = True, timed_out: bool = False) -> Failure:
     """Return the exception as data; never raises.
 
     The traceback is the text Python would print, chain and notes included, without the engine's own frames before
-    the user's first, and with its middle left out beyond `TRACEBACK_LIMIT` characters. The causes (`__cause__`, or
-    an unsuppressed `__context__`) are kept as failures without a traceback of their own, `CAUSES` at most. The
-    failure recorded in a `StepFailed` counts as its cause when it has no other.
+    the user's first, and with its middle left out beyond `TRACEBACK_LIMIT` characters; it is empty for a
+    `DefinitionError` to which no frame of the user's led. The causes (`__cause__`, or an unsuppressed
+    `__context__`) are kept as failures without a traceback of their own, `CAUSES` at most. The failure recorded in
+    a `StepFailed` counts as its cause when it has no other.
     """
     return Failure(
         type=type_name(type(error)),
@@ -108,24 +118,30 @@ def _cut(failure: object, causes: int) -> Failure | None:
 def _traceback(error: BaseException) -> str:
     try:
         whole = traceback.TracebackException.from_exception(error, lookup_lines=False)
-        _drop_machinery(whole, set())
+        if not _drop_machinery(whole) and isinstance(error, DefinitionError):
+            return ""  # a refusal by the engine itself: type and message say all that its user can use
         text = "".join(whole.format())
     except BaseException:  # formatting runs the user's __str__ and __getattr__; a failure without traceback will do
         return ""
     return _shortened(_plain(text), TRACEBACK_LIMIT)
 
 
-def _drop_machinery(link: traceback.TracebackException, seen: set[int]) -> None:
-    """Remove the frames that lead from the engine to the user's code, in the whole chain."""
+def _drop_machinery(link: traceback.TracebackException) -> bool:
+    """Remove the frames that lead from the engine to the user's code, in the whole chain; False when there is none."""
+    seen: set[int] = set()
     todo = [link]
+    found = False
     while todo:
         one = todo.pop()
         if id(one) in seen:
             continue
         seen.add(id(one))
-        users = next((n for n, frame in enumerate(one.stack) if not _is_machinery(frame.filename)), 0)
-        del one.stack[:users]
+        first = next((n for n, frame in enumerate(one.stack) if not _is_machinery(frame.filename)), None)
+        if first is not None:
+            found = True
+            del one.stack[:first]
         todo += [other for other in (one.__cause__, one.__context__, *(one.exceptions or ())) if other]
+    return found
 
 
 def _is_machinery(filename: str) -> bool:

@@ -117,7 +117,7 @@ def find_fault(value: object, probe: Callable[[object], object], *, text_keys: b
         fault = _fault_of(found)
         if fault is not None:
             return _placed(fault, link)
-        members = _members(found)
+        members = members_of(found)
         if members is None:
             try:
                 probe(found)
@@ -219,7 +219,7 @@ def _secret(kind: type) -> Refusal | None:
     return None
 
 
-def _members(value: object) -> Iterable[tuple[object, str, object]] | None:
+def members_of(value: object) -> Iterable[tuple[object, str, object]] | None:
     """(key, path segment, value) of what a container holds; None when it is none. Without keys the key is ``""``."""
     kind = type(value)
     if issubclass(kind, dict):
@@ -229,7 +229,7 @@ def _members(value: object) -> Iterable[tuple[object, str, object]] | None:
         if issubclass(kind, base):
             held: Iterator[object] = base.__iter__(value)  # type: ignore[arg-type]  # the base's own, not an override
             return [("", f"[{index}]", item) for index, item in enumerate(held)]
-    names = _field_names(kind)
+    names = field_names(kind)
     if names is None:
         return None
     fields = []
@@ -241,7 +241,8 @@ def _members(value: object) -> Iterable[tuple[object, str, object]] | None:
     return fields
 
 
-def _field_names(kind: type) -> list[str] | None:
+def field_names(kind: type) -> list[str] | None:
+    """The fields that a class declares; None when it is none of the kinds that declare them."""
     if issubclass(kind, msgspec.Struct):
         return list(kind.__struct_fields__)
     if dataclasses.is_dataclass(kind):

@@ -52,6 +52,18 @@ def is_untyped(info: inspect.Type) -> bool:
     return isinstance(info, inspect.AnyType) or (isinstance(info, inspect.CustomType) and info.cls is object)
 
 
+def is_settled(info: inspect.Type) -> bool:
+    """Whether plain JSON values of this type are read back in the form in which they were written."""
+    if isinstance(info, inspect.DictType):
+        has_text_keys = isinstance(info.key_type, inspect.StrType) or is_untyped(info.key_type)
+        return has_text_keys and is_settled(info.value_type)
+    if isinstance(info, inspect.ListType):
+        return is_settled(info.item_type)
+    if isinstance(info, inspect.UnionType):
+        return is_untyped(info) or all(map(is_settled, info.types))
+    return is_untyped(info) or isinstance(info, (inspect.StrType, inspect.IntType, inspect.BoolType, inspect.NoneType))
+
+
 def shape_of(info: inspect.Type, memo: dict[int, walks.Shape] | None = None) -> walks.Shape | None:
     """Return the walk that values of this type need; None when msgspec does it all."""
     memo = {} if memo is None else memo

@@ -6,6 +6,7 @@ is not written, so a parameter added with a default leaves old bytes as they are
 
 from __future__ import annotations
 
+import dataclasses
 import typing
 from collections.abc import Callable, Mapping
 from operator import attrgetter
@@ -15,6 +16,7 @@ import msgspec
 
 from stepwell.errors import ArgumentError, Unserialisable
 from stepwell.model import foreign, tagging
+from stepwell.model.faults import members_of
 from stepwell.model.foreign import ENCODE
 from stepwell.model.parameters import EMPTY, Parameters, resolved_hints
 from stepwell.model.values import DECODE, Form, ValueCodec, form_of, hint_text, refused_read, refused_write, usable
@@ -85,6 +87,7 @@ class CallCodec:
         if not isinstance(given, dict):
             data = ENCODE({call.only_parameter(given): msgspec.Raw(data)})
         args, kwargs = call.read(data)
+        fill_in((args, kwargs))
         return self.encode(args, kwargs)
 
     def schema(self) -> dict[str, object]:
@@ -109,7 +112,6 @@ class _Call:
         self._extras = form_of(self._extras_hint, f"arguments of {name}") if parameters.extras else None
         self._hints = {parameter: self._hint(parameter, hints) for parameter in parameters.named}
         self._forms = {parameter: Form(hint) for parameter, hint in self._hints.items()}
-        self._quick = {parameter: (form.exact, form.untyped) for parameter, form in self._forms.items()}
         self._whole = Form(self._input_struct())
         self._values = attrgetter(*(f"p{index}" for index in range(len(self._hints)))) if self._hints else None
 
@@ -136,19 +138,18 @@ class _Call:
 
     def write(self, members: dict[str, object]) -> msgspec.Raw:
         """Return the JSON object of arguments by parameter. Raises Unserialisable."""
+        fits = True
         for name, value in members.items():
-            exact, untyped = self._quick[name]
-            if type(value) not in exact and not (untyped and tagging.is_plain(value)):
-                break
-        else:  # nothing has to be read back to know that it fits
-            try:
+            form = self._forms[name]
+            if type(value) not in form.exact and not (form.untyped and tagging.is_plain(value)):
+                fits = False
+        try:
+            if fits:  # nothing has to be read back to know that
                 data = ENCODE(members)
-            except ValueError:  # no text, or too many digits: said below
-                pass
-            else:
                 if b'"$' not in data:
                     return msgspec.Raw(data)
-        try:
+            for name, value in members.items():
+                self._forms[name].check_text(value)
             return msgspec.Raw(self._whole.write(members))
         except Exception as error:
             raise self._unwritable(members, error) from error
@@ -264,6 +265,21 @@ class _Call:
         schema: dict[str, object] = {"type": "object", "title": self._name, "properties": properties}
         schema |= {"required": self.parameters.required, "additionalProperties": extras}
         return schema | ({"$defs": definitions} if definitions else {})
+
+
+def fill_in(value: object) -> None:
+    """Set what msgspec leaves to the class when it reads a dataclass: fields with a plain default.
+
+    They would not be written, and typed input would have other bytes than the call that it describes. Recorded
+    arguments are left as they were read, so that a field added with a default does not change their bytes.
+    """
+    for _, _, found in members_of(value) or ():
+        fill_in(found)
+        kind = type(found)
+        if dataclasses.is_dataclass(kind) and hasattr(found, "__dict__"):
+            for field in dataclasses.fields(kind):
+                if field.default is not dataclasses.MISSING and field.name not in found.__dict__:
+                    object.__setattr__(found, field.name, field.default)
 
 
 def schema_of(hint: Any, definitions: dict[str, object]) -> dict[str, object]:  # Any: a type form

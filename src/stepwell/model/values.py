@@ -43,15 +43,27 @@ class Form:
         TypeError: msgspec cannot take the hint.
     """
 
-    __slots__ = ("_decode", "_has_foreign", "_has_numbers", "_hint", "_shape", "_text_only", "exact", "info", "untyped")
+    __slots__ = (
+        "_decode",
+        "_has_foreign",
+        "_has_numbers",
+        "_hint",
+        "_settled",
+        "_shape",
+        "_text_only",
+        "exact",
+        "info",
+        "untyped",
+    )
 
     def __init__(self, hint: object) -> None:
         self._hint: Any = hint  # Any: a type form, which Python cannot spell yet
         self.info = kinds.type_info(self._hint)
         self.untyped = shapes.is_untyped(self.info)
         self.exact = _ANYTHING if self.untyped else _exact(self.info)
-        self._text_only = isinstance(self.info, kinds.StrType)
+        self._text_only = isinstance(self.info, kinds.StrType) or self.exact == {str, NoneType}
         self._shape = shapes.shape_of(self.info)
+        self._settled = self._shape is not None and shapes.is_settled(self.info)
         parts = shapes.everything_in(self.info)
         self._has_foreign = any(isinstance(part, kinds.CustomType) for part in parts)
         self._has_numbers = self._has_foreign or any(isinstance(part, kinds.FloatType) for part in parts)
@@ -61,8 +73,12 @@ class Form:
         """Return canonical JSON."""
         if self.untyped:
             return _write_untyped(value)
-        if self._text_only and not issubclass(type(value), str):
-            raise Refusal(f"of type {type_name(type(value))}, not the declared str", "mend the value or the hint")
+        self.check_text(value)
+        if self._settled and tagging.is_plain(value):
+            first = ENCODE(value)
+            self._decode(first)  # it fits the hint, and there is nothing that reading would put into another form
+            if b'"$' not in first:
+                return first
         first = self._encode(value)
         if (b"null" in first and self._has_numbers and _hides_number(value)) or (
             self._has_foreign and foreign.MASK in first
@@ -74,6 +90,11 @@ class Form:
         if final != first and (fault := find_dropped(DECODE(first), DECODE(final))):
             raise fault
         return final
+
+    def check_text(self, value: object) -> None:
+        """Refuse what msgspec would turn into text where the hint is `str`: bytes as base64, dates, paths."""
+        if self._text_only and not issubclass(type(value), (str, NoneType)):
+            raise Refusal(f"of type {type_name(type(value))}, not the declared str", "mend the value or the hint")
 
     def rewrite(self, value: object) -> bytes:
         """Return canonical JSON of what `read` gave."""
@@ -156,7 +177,9 @@ def usable(hint: object, place: str) -> object:
 
 def hint_text(hint: object) -> str:
     """The hint as its author would write it."""
-    return type_name(hint) if type(hint) is type else str(hint).replace("typing.", "")
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return type_name(hint).rpartition(".")[2]
+    return str(hint).replace("typing.", "")
 
 
 class ValueCodec:

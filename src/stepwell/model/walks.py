@@ -13,12 +13,13 @@ import msgspec
 from msgspec import inspect
 
 from stepwell.model import foreign, tagging
-from stepwell.model.faults import Refusal, member
+from stepwell.model.faults import Refusal, field_names, member
 
 Fielded: TypeAlias = inspect.DataclassType | inspect.StructType | inspect.TypedDictType | inspect.NamedTupleType
 Itemed: TypeAlias = (
     inspect.ListType | inspect.VarTupleType | inspect.CollectionType | inspect.SetType | inspect.FrozenSetType
 )
+_NEVER_TAGGED = tagging.ATOMS | {msgspec.UnsetType}
 FIELDED = typing.get_args(Fielded)
 ITEMED = typing.get_args(Itemed)
 
@@ -107,7 +108,8 @@ class Members:
             pairs = [[self._tag_key(key), self._tag_item(key, item)] for key, item in items]
             return {"$t": "dict", "v": tagging.ordered(list(pairs))}
         if self._free_keys or self._text_keys:
-            return {key: self._tag_item(key, item) for key, item in items}
+            tagged = {key: self._tag_item(key, item) for key, item in items}
+            return tagged if any(tagged[key] is not item for key, item in items) else value
         return self._with_text_keys(dict(items))
 
     def _with_text_keys(self, value: dict[object, object]) -> object:
@@ -164,7 +166,7 @@ class Items:
         if not issubclass(kind, (list, tuple, set, frozenset)):
             return value
         tagged = _tag_each(value, [self._items] * len(value))  # type: ignore[arg-type]  # sized, by its type
-        return tagging.ordered(tagged) if issubclass(kind, (set, frozenset)) else tagged
+        return tagging.ordered(list(tagged)) if issubclass(kind, (set, frozenset)) else tagged  # type: ignore[call-overload]
 
     def untag(self, raw: object) -> object:
         if type(raw) is list and self._items is not None:
@@ -210,14 +212,17 @@ class Tuple:
         return type(raw) is list
 
 
-def _tag_each(items: Iterable[object], shapes: Sequence[Shape | None]) -> list[object]:
+def _tag_each(items: Collection[object], shapes: Sequence[Shape | None]) -> object:
+    """The items tagged, in a list; the collection itself where none needed it."""
     tagged = []
+    changed = False
     for index, (item, shape) in enumerate(zip(items, shapes, strict=False)):
         try:
             tagged.append(shape.tag(item) if shape else item)
         except Refusal as refusal:
             raise refusal.within(f"[{index}]") from None
-    return tagged
+        changed = changed or tagged[-1] is not item
+    return tagged if changed else items
 
 
 class Fields:
@@ -244,7 +249,7 @@ class Fields:
         changed: dict[str, object] = {}
         for name, shape in self._shapes.items():
             old = getattr(value, name, None)
-            if type(old) in tagging.ATOMS:
+            if type(old) in _NEVER_TAGGED:
                 continue
             try:
                 new = shape.tag(old)
@@ -269,10 +274,12 @@ class Fields:
             for name, new in changed.items():
                 msgspec.structs.force_setattr(copy, name, new)
             return copy
-        fields = {written: changed.get(name, getattr(value, name, msgspec.UNSET)) for name, written in self._names}
         if self._is_tuple:
-            return list(fields.values())
-        return {name: held for name, held in fields.items() if held is not msgspec.UNSET}
+            names = [name for name, _ in self._names]
+            return [changed.get(name, item) for name, item in zip(names, value, strict=False)]  # type: ignore[call-overload]
+        fields = [*(field_names(type(value)) or ())]  # a subclass may have more: that is refused, and not left out
+        members = {name: changed.get(name, getattr(value, name, msgspec.UNSET)) for name in fields}
+        return {name: held for name, held in members.items() if held is not msgspec.UNSET}
 
     def untag(self, raw: object) -> object:
         if type(raw) is dict:

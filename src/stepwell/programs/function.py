@@ -128,7 +128,7 @@ class FunctionProgram:
         self._on_change = on_change
         self._cancel_asked = False
         self._closed = False
-        self._loop = TurnLoop(self)
+        self._loop = TurnLoop(self)  # type: ignore[abstract]  # its module answers every method
         self._main: TurnTask[object] | None = None
         self._pending: dict[StepPath, _Pending] = {}
         self._late: list[Record] = []
@@ -149,7 +149,9 @@ class FunctionProgram:
         except StepwellError as error:
             self._finish_with(error)
             return
-        self._main = self._loop.create_task(body, name=self._workflow.name, context=context, scope=self._loop.root_scope)
+        self._main = self._loop.create_task(
+            body, name=self._workflow.name, context=context, scope=self._loop.root_scope
+        )
         self._turn()
 
     def _body(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Coroutine[Any, Any, object]:
@@ -454,9 +456,7 @@ class FunctionProgram:
         def ticked(done: int, total: int, failed: int) -> None:
             self.maps[label] = (done, total, failed)
 
-        window = Window(
-            self._loop, items, start, concurrency=concurrency, collect=on_error == "collect", ticked=ticked
-        )
+        window = Window(self._loop, items, start, concurrency=concurrency, collect=on_error == "collect", ticked=ticked)
         return window.run()
 
     # -- child runs ---------------------------------------------------------------------------------------------
@@ -711,7 +711,9 @@ def _dispose(task: asyncio.Task[Any]) -> None:  # Any: whatever it returns
 def _caller() -> str:
     """File and line of the innermost frame that is not the engine's."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and ("/stepwell/" in frame.f_code.co_filename or "asyncio" in frame.f_code.co_filename):
+    while frame.f_back is not None and (
+        "/stepwell/" in frame.f_code.co_filename or "asyncio" in frame.f_code.co_filename
+    ):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 

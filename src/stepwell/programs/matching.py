@@ -133,9 +133,7 @@ class Records:
             return moved
         if exact is not None and not exact.consumed:
             return Changed(exact)
-        left = next(
-            (r for name in names for r in self._in_scope.get((path.scope, name), ()) if not r.consumed), None
-        )
+        left = next((r for name in names for r in self._in_scope.get((path.scope, name), ()) if not r.consumed), None)
         return None if left is None else Changed(left)
 
     def _find_moved(self, path: StepPath, fingerprint: str, names: tuple[str, ...]) -> Record | None:

@@ -86,14 +86,14 @@ class TurnLoop(asyncio.AbstractEventLoop):
         try:
             while ready:
                 handle = ready.popleft()
-                if not handle._cancelled:  # type: ignore[attr-defined]  # asyncio.Handle's own flag
+                if not handle._cancelled:
                     handle._run()
                 count += 1
                 if count > CALLBACKS_PER_TURN:
                     ready.clear()
                     raise WorkflowBodyError(
                         f"the workflow body ran {CALLBACKS_PER_TURN:,} callbacks without waiting for anything; "
-                        "a loop over `await asyncio.sleep(0)` never gives way here: wait for a step, a timer or a signal"
+                        "a loop over `await asyncio.sleep(0)` never gives way here: wait for a step, timer or signal"
                     )
         finally:
             events._set_running_loop(host)
@@ -108,13 +108,18 @@ class TurnLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.now
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:  # noqa: E501  # Any: asyncio's own signature
+    def call_soon(  # type: ignore[override]  # typeshed's variadic form says no more
+        self,
+        callback: Callable[..., object],
+        *args: Any,  # Any: asyncio's own signature
+        context: Context | None = None,
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         if not self.closed:
             self._ready.append(handle)
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]  # as call_soon
         self,
         delay: float,
         callback: Callable[..., object],
@@ -123,7 +128,7 @@ class TurnLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.TimerHandle:
         return self.call_at(self.now + delay, callback, *args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]  # as call_soon
         self,
         when: float,
         callback: Callable[..., object],

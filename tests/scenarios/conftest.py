@@ -1,0 +1,53 @@
+"""Whole runs on both stores, on the machine's own loop; anything about time uses the virtual clock elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepwell.app import Stepwell
+from stepwell.stores.memory import MemoryData, MemoryStore
+from stepwell.stores.protocol import Store
+
+Scenario = Callable[[Callable[..., Stepwell]], Coroutine[Any, Any, Any]]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def play(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario], Any]:
+    """Run a scenario; it gets a maker of Stepwells that all open one and the same store."""
+    data = MemoryData()
+    opened: list[Stepwell] = []
+
+    def make(**settings: Any) -> Stepwell:
+        store: str | Store = MemoryStore(data) if request.param == "memory" else f"sqlite:///{tmp_path / 'runs.db'}"
+        settings.setdefault("grace", "1s")
+        app = Stepwell(store, **settings)
+        opened.append(app)
+        return app
+
+    def run(scenario: Scenario) -> Any:
+        async def bounded() -> Any:
+            try:
+                async with asyncio.timeout(30):
+                    return await scenario(make)
+            finally:
+                for app in opened:
+                    await app.close(grace=0)
+
+        return asyncio.run(bounded())
+
+    return run
+
+
+async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool]) -> None:
+    """Wait for a condition, looking again as soon as anything else has had its turn."""
+    for turn in itertools.count():
+        found = condition()
+        if found is True or (found is not False and await found):
+            return
+        await asyncio.sleep(0 if turn < 50 else 0.005)
