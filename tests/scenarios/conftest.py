@@ -33,7 +33,7 @@ def play(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario],
     def run(scenario: Scenario) -> Any:
         async def bounded() -> Any:
             try:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(10):
                     return await scenario(make)
             finally:
                 for app in opened:

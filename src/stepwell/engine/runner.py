@@ -84,7 +84,7 @@ class VerbBody(msgspec.Struct, frozen=True):
     on_change: OnChange | None = None
 
 
-class ChildBody(msgspec.Struct, frozen=True):
+class ChildBody(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an ended child run tells its parent."""
 
     path: StepPath
@@ -139,6 +139,7 @@ class Runner:
         self._must_reload = False
         self._is_cut_off = False
         self._scheduled = False
+        self._missed = False
         self._idle_alarm: asyncio.TimerHandle | None = None
         self._now = 0
         for message in messages:
@@ -177,8 +178,12 @@ class Runner:
 
     def _pump(self) -> None:
         self._scheduled = False
-        if self.gone or (self._committing and self._sync) or self._releasing or self._want_release:
+        if self.gone or self._releasing or self._want_release:
             return
+        if self._committing and self._sync:
+            self._missed = True
+            return
+        self._missed = False
         self._now = max(self.engine.clock.now(), self.state.updated_at)
         try:
             self._take_messages()
@@ -585,7 +590,7 @@ class Runner:
 
     def _rest(self) -> None:
         """Nothing to write: wait, and be dropped from memory after a while if nothing happens."""
-        if self._messages or (self._deliveries and self.state.pause is None):
+        if self._missed or self._messages or (self._deliveries and self.state.pause is None):
             self.wake()
         self.waits.arm()
         if self._idle_alarm is not None:

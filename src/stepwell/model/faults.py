@@ -254,19 +254,24 @@ def field_names(kind: type) -> list[str] | None:
     return None
 
 
+def _lost() -> Refusal:
+    return Refusal(
+        "not part of the declared type and would be lost", "declare it, or annotate with the type that has it"
+    )
+
+
 def find_dropped(written: object, kept: object) -> Refusal | None:
-    """Compare what was written with what is left of it after reading: a member that is gone is a refusal."""
+    """Compare what was written with what is left of it after reading: a member or item that is gone is a refusal."""
     if type(written) is dict and type(kept) is dict:
         for key, item in written.items():
             if key not in kept:
-                return Refusal(
-                    "not part of the declared type and would be lost",
-                    "declare it, or annotate with the type that has it",
-                ).within(member(key))
+                return _lost().within(member(key))
             fault = find_dropped(item, kept[key])
             if fault is not None:
                 return fault.within(member(key))
     elif type(written) is list and type(kept) is list:
+        if len(written) > len(kept):
+            return _lost().within(f"[{len(kept)}]")
         for index, (item, other) in enumerate(zip(written, kept, strict=False)):
             fault = find_dropped(item, other)
             if fault is not None:

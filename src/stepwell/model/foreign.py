@@ -34,9 +34,9 @@ def dump(value: object) -> object:
     if issubclass(kind, str):
         return str.__str__(value)  # the exact text, whatever the subclass overrides
     if issubclass(kind, int):
-        return int.__index__(value)  # type: ignore[arg-type]
+        return int.__index__(value)  # type: ignore[arg-type]  # an int
     if issubclass(kind, float):
-        return float.__float__(value)  # type: ignore[arg-type]
+        return float.__float__(value)  # type: ignore[arg-type]  # a float
     if _is_path(kind):
         return value.__fspath__()  # type: ignore[attr-defined]  # a PurePath, by its type
     if is_pydantic(kind):

@@ -17,7 +17,7 @@ _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSIT
 EMPTY: Final = inspect.Parameter.empty
 
 
-def resolved_hints(function: Callable[..., object], name: str) -> dict[str, Any]:
+def resolved_hints(function: Callable[..., object], name: str) -> dict[str, Any]:  # Any: type forms
     """Return the type hints of a function, strings resolved.
 
     Raises:
@@ -49,7 +49,12 @@ class Parameters:
 
     def __init__(self, function: Callable[..., object], function_name: str) -> None:
         self.function_name = function_name
-        found = inspect.signature(function).parameters.values()
+        try:
+            found = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError) as error:
+            raise DefinitionError(
+                f"{function_name}: its parameters cannot be told ({error}); wrap it in a def"
+            ) from error
         kinds = {parameter.kind: parameter for parameter in found}  # of the two variadic kinds there is one at most
         self.rest = kinds.get(inspect.Parameter.VAR_POSITIONAL)
         self.extras = kinds.get(inspect.Parameter.VAR_KEYWORD)

@@ -19,7 +19,8 @@ from stepwell.model import foreign, tagging
 from stepwell.model.faults import members_of
 from stepwell.model.foreign import ENCODE
 from stepwell.model.parameters import EMPTY, Parameters, resolved_hints
-from stepwell.model.values import DECODE, Form, ValueCodec, form_of, hint_text, refused_read, refused_write, usable
+from stepwell.model.refusals import DECODE, hint_text, refused_read, refused_write
+from stepwell.model.values import Form, ValueCodec, form_of, usable
 
 
 class CallCodec:
@@ -87,8 +88,13 @@ class CallCodec:
         if not isinstance(given, dict):
             data = ENCODE({call.only_parameter(given): msgspec.Raw(data)})
         args, kwargs = call.read(data)
-        fill_in((args, kwargs))
-        return self.encode(args, kwargs)
+        try:
+            fill_in((args, kwargs))
+            return self.encode(args, kwargs)
+        except RecursionError as error:
+            raise ArgumentError(f"input of {self._name} is nested too deeply") from error
+        except Unserialisable as error:
+            raise ArgumentError(str(error)) from error
 
     def schema(self) -> dict[str, object]:
         """Return the JSON Schema of the input object; a permissive one where a hint has no schema."""
@@ -111,7 +117,7 @@ class _Call:
         self._extras_hint = hints.get(parameters.extras.name, Any) if parameters.extras else Any
         self._extras = form_of(self._extras_hint, f"arguments of {name}") if parameters.extras else None
         self._hints = {parameter: self._hint(parameter, hints) for parameter in parameters.named}
-        self._forms = {parameter: Form(hint) for parameter, hint in self._hints.items()}
+        self._forms = {parameter: form_of(hint, parameter) for parameter, hint in self._hints.items()}
         self._whole = Form(self._input_struct())
         self._values = attrgetter(*(f"p{index}" for index in range(len(self._hints)))) if self._hints else None
 
@@ -129,7 +135,7 @@ class _Call:
 
         Its fields are called `p0`, `p1`, … since a parameter's name may be one that structs use themselves.
         """
-        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []  # Any: type forms and defaults
         rename = {f"p{index}": name for index, name in enumerate(self._hints)}
         for field, name in sorted(rename.items(), key=lambda pair: pair[1]):
             hint = self._hints[name]

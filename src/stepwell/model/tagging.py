@@ -50,10 +50,10 @@ def is_plain(value: object, room: int = MAX_DEPTH) -> bool:
         for key in value:  # type: ignore[attr-defined]  # a dict, by its type
             if type(key) is not str:
                 return False
-        value = value.values()  # type: ignore[attr-defined]
+        value = value.values()  # type: ignore[attr-defined]  # still the dict
     elif kind is not list:
-        return kind in ATOMS or (kind is float and isfinite(value))  # type: ignore[arg-type]
-    for item in value:  # type: ignore[attr-defined]
+        return kind in ATOMS or (kind is float and isfinite(value))  # type: ignore[arg-type]  # a float, by its type
+    for item in value:  # type: ignore[attr-defined]  # a list or the values of a dict
         kind = type(item)
         if kind in ATOMS or (kind is float and isfinite(item)):
             continue
@@ -81,11 +81,11 @@ def tag(value: object, room: int = MAX_DEPTH) -> object:
     if kind is dict:
         return _tag_dict(value, room - 1)  # type: ignore[arg-type]  # a dict, by its type
     if kind is list:
-        return tag_items(value, room - 1)  # type: ignore[arg-type]
+        return tag_items(value, room - 1)  # type: ignore[arg-type]  # a list, by its type
     if kind is tuple:
-        return {"$t": "tuple", "v": tag_items(value, room - 1)}  # type: ignore[arg-type]
+        return {"$t": "tuple", "v": tag_items(value, room - 1)}  # type: ignore[arg-type]  # a tuple
     if kind is set or kind is frozenset:
-        return {"$t": kind.__name__, "v": ordered(tag_items(value, room - 1))}  # type: ignore[arg-type]
+        return {"$t": kind.__name__, "v": ordered(tag_items(value, room - 1))}  # type: ignore[arg-type]  # a set
     return _tag_scalar(value)
 
 

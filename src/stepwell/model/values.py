@@ -7,10 +7,10 @@ the same bytes. All three happen in C; Python code walks only what `shapes` says
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable
 from types import NoneType
 from typing import Any, Final, Never, NoReturn, TypeVar
 
@@ -19,19 +19,17 @@ from msgspec import inspect as kinds
 
 from stepwell.errors import Unserialisable
 from stepwell.model import foreign, shapes, tagging
-from stepwell.model.faults import Refusal, find_dropped, find_fault, member, type_name
+from stepwell.model.faults import Refusal, find_dropped, find_fault, type_name
 from stepwell.model.foreign import ENCODE
+from stepwell.model.refusals import DECODE, at, hint_text, refused_read, refused_write
 
 NULL: Final = msgspec.Raw(b"null")
-DECODE: Final = msgspec.json.Decoder().decode
 
 _UNTYPED = (inspect.Parameter.empty, object)
 _ANYTHING: Final = frozenset({str, int, bool, NoneType})
 _EXACT: Final[dict[type, type]] = {kinds.IntType: int, kinds.BoolType: bool, kinds.NoneType: NoneType}
 _PACK: Final = msgspec.msgpack.Encoder(enc_hook=foreign.dump).encode
 _NOT_FINITE: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")  # a float64 whose exponent bits are all set
-_AT = re.compile(r"(?s)(?P<what>.*) - at `(?P<of_key>key` in `)?(?P<path>\$.*)`")
-_SEGMENT = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
 
 
 class Form:
@@ -146,7 +144,20 @@ def form_of(hint: object, place: str) -> Form:
     Raises:
         Unserialisable: no JSON form can be told from the hint; the text names `place` and the hint.
     """
-    return Form(usable(hint, place))
+    return _form(usable(hint, place))
+
+
+def _form(hint: object) -> Form:
+    try:
+        hash(hint)
+    except TypeError:  # such as an Annotated with a list
+        return Form(hint)
+    return _cached_form(hint)
+
+
+@functools.lru_cache(maxsize=1024)  # signals and state ask for a codec at each use, and preparing one takes 20 µs
+def _cached_form(hint: object) -> Form:
+    return Form(hint)
 
 
 def usable(hint: object, place: str) -> object:
@@ -156,15 +167,17 @@ def usable(hint: object, place: str) -> object:
     if hint in (NoReturn, Never):
         return None
     try:
-        form = Form(hint)
+        form = _form(hint)
     except Exception as error:  # a hint may be any object, and resolving its names may raise anything
         stand_in = foreign.stand_in(hint)
         if stand_in is not None:
             return stand_in
         reason = str(error).partition(" - type `")[0]
+        remedy = "annotate with types that can be told apart, such as msgspec Structs with tags"
+        if isinstance(error, NameError):
+            remedy = "define or import what it names at module level, not only under TYPE_CHECKING"
         raise Unserialisable(
-            f"{place}: the hint `{hint_text(hint)}` has no one JSON form: {reason}; "
-            "annotate with types that can be told apart, such as msgspec Structs with tags"
+            f"{place}: the hint `{hint_text(hint)}` has no one JSON form: {reason}; {remedy}"
         ) from error
     for part in shapes.everything_in(form.info):
         if isinstance(part, kinds.CustomType) and not foreign.knows(part.cls):
@@ -173,13 +186,6 @@ def usable(hint: object, place: str) -> object:
                 "JSON; annotate with plain types, a dataclass or a model (list[…] for Iterable and Iterator)"
             )
     return hint
-
-
-def hint_text(hint: object) -> str:
-    """The hint as its author would write it."""
-    if isinstance(hint, type) and not typing.get_args(hint):
-        return type_name(hint).rpartition(".")[2]
-    return str(hint).replace("typing.", "")
 
 
 class ValueCodec:
@@ -235,108 +241,6 @@ class ValueCodec:
         except Exception as error:
             what, path = refused_read(self._form, data, error)
             raise Unserialisable(
-                f"{_at(self.place, path)}: {what}; the recorded data does not fit `{hint_text(self.hint)}`: "
+                f"{at(self.place, path)}: {what}; the recorded data does not fit `{hint_text(self.hint)}`: "
                 "was the type changed? Give the new field a default, or read the old form too"
             ) from error
-
-
-def refused_write(form: Form, value: object, error: Exception, place: str, hint: object) -> str:
-    """Say why `form.write(value)` raised `error`, for the error's text."""
-    fault = error if isinstance(error, Refusal) and error.segments else None
-    if fault is None and not isinstance(error, msgspec.ValidationError):
-        fault = find_fault(value, ENCODE)
-        if fault is None and isinstance(error, TypeError) and "str keys" in str(error):
-            fault = find_fault(value, ENCODE, text_keys=True)
-    if fault is None and isinstance(error, msgspec.ValidationError):
-        # A number that is not finite was written as null where the hint wants a number.
-        fault = find_fault(value, ENCODE)
-    fault = fault or (error if isinstance(error, Refusal) else None)
-    if fault is not None:
-        return f"{_at(place, fault.path)} is {fault.found}: {fault.remedy}"
-    if isinstance(error, RecursionError):
-        return f"{place} is nested too deeply to be written here: flatten it, or write it as text"
-    what, path = _unread(form, value, error)
-    return (
-        f"{_at(place, path)}: {what}; it is declared `{hint_text(hint)}`: return or pass that, or mend the annotation"
-    )
-
-
-def _at(place: str, path: str) -> str:
-    return place if path == "$" else f"{place}: {path}"
-
-
-def _unread(form: Form, value: object, error: Exception) -> tuple[str, str]:
-    try:
-        return refused_read(form, form.rewrite(value), error)
-    except Exception:  # it cannot be written without its hint: say what is known
-        return _said(error), "$"
-
-
-def refused_read(form: Form, data: bytes, error: Exception) -> tuple[str, str]:
-    """Say (what was found, at which path) when `form.read(data)` raised `error`."""
-    if isinstance(error, Refusal):
-        return f"{error.found}; {error.remedy}", error.path
-    match = _AT.fullmatch(str(error)) if isinstance(error, msgspec.ValidationError) else None
-    if match is None:
-        return _said(error), "$"
-    path = _with_keys(match["path"], data, form.read)
-    if match["of_key"]:
-        path = f"a key in {path}"
-    return _lower(match["what"]), path
-
-
-def _said(error: Exception) -> str:
-    text = str(error).strip()
-    if isinstance(error, msgspec.MsgspecError):
-        return _lower(text)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _lower(text: str) -> str:
-    """msgspec's wording, in the middle of a sentence."""
-    text = text.replace(", got ", ", found ")
-    return text[:1].lower() + text[1:] if text[1:2].islower() else text
-
-
-def _with_keys(path: str, data: bytes, read: Callable[[bytes], object]) -> str:
-    """Name the dict members that msgspec shows as `[...]`: the first that cannot be read when it stands alone."""
-    try:
-        whole = DECODE(data)
-    except msgspec.DecodeError:
-        return path
-    spot: Any = whole  # Any: JSON, followed along a path that msgspec reported
-    named = "$"
-    for match in _SEGMENT.finditer(path):
-        if match["index"] == "...":
-            key = _culprit(whole, spot, path, read) if type(spot) is dict else None
-            if key is None:
-                return named + path[match.start() :]
-            spot = spot[key]
-            named += member(key)
-        else:
-            step = match["name"] if match["name"] is not None else int(match["index"])
-            try:
-                spot = spot[step]
-            except (LookupError, TypeError):
-                return named + path[match.start() :]
-            named += match[0]
-    return named
-
-
-def _culprit(whole: object, spot: dict[str, object], path: str, read: Callable[[bytes], object]) -> str | None:
-    members = dict(spot)
-    if len(members) > 1000:  # each is tried; a larger dict is not worth the wait
-        return None
-    for key, item in members.items():
-        spot.clear()
-        spot[key] = item
-        try:
-            read(ENCODE(whole))
-        except msgspec.ValidationError as error:
-            if path in str(error):
-                return key
-        except Exception:
-            break
-    spot.clear()
-    spot.update(members)
-    return None

@@ -166,7 +166,9 @@ class Items:
         if not issubclass(kind, (list, tuple, set, frozenset)):
             return value
         tagged = _tag_each(value, [self._items] * len(value))  # type: ignore[arg-type]  # sized, by its type
-        return tagging.ordered(list(tagged)) if issubclass(kind, (set, frozenset)) else tagged  # type: ignore[call-overload]
+        if issubclass(kind, (set, frozenset)):
+            return tagging.ordered(list(tagged))
+        return tagged
 
     def untag(self, raw: object) -> object:
         if type(raw) is list and self._items is not None:
@@ -196,7 +198,7 @@ class Tuple:
         self.reads_tags = _reads_tags(items)
 
     def tag(self, value: object) -> object:
-        if not issubclass(type(value), (tuple, list)) or len(value) != len(self._items):  # type: ignore[arg-type]
+        if not issubclass(type(value), (tuple, list)) or len(value) != len(self._items):  # type: ignore[arg-type]  # sized
             return value
         return _tag_each(value, self._items)  # type: ignore[arg-type]  # iterable, by its type
 
@@ -212,7 +214,7 @@ class Tuple:
         return type(raw) is list
 
 
-def _tag_each(items: Collection[object], shapes: Sequence[Shape | None]) -> object:
+def _tag_each(items: Collection[object], shapes: Sequence[Shape | None]) -> Collection[object]:
     """The items tagged, in a list; the collection itself where none needed it."""
     tagged = []
     changed = False
@@ -276,7 +278,7 @@ class Fields:
             return copy
         if self._is_tuple:
             names = [name for name, _ in self._names]
-            return [changed.get(name, item) for name, item in zip(names, value, strict=False)]  # type: ignore[call-overload]
+            return [changed.get(name, item) for name, item in zip(names, value, strict=False)]  # type: ignore[call-overload]  # a tuple
         fields = [*(field_names(type(value)) or ())]  # a subclass may have more: that is refused, and not left out
         members = {name: changed.get(name, getattr(value, name, msgspec.UNSET)) for name in fields}
         return {name: held for name, held in members.items() if held is not msgspec.UNSET}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random as chance_source
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, MutableMapping
@@ -13,6 +14,8 @@ from typing import Any, cast
 from uuid import UUID
 
 import msgspec
+
+import stepwell.errors
 
 from stepwell.authoring.context import Awaiter, Identity, OnError, current
 from stepwell.authoring.task import Task
@@ -48,6 +51,7 @@ from stepwell.programs.switch import BodySwitch
 from stepwell.programs.turnloop import Scope, TurnLoop, TurnTask
 from stepwell.programs.window import Cancel, Ended, Window
 
+_MACHINERY = (os.path.dirname(asyncio.__file__), os.path.dirname(os.path.dirname(stepwell.errors.__file__)) + "/stepwell/")
 _ANY = ValueCodec(Any, "a value")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -711,19 +715,22 @@ def _dispose(task: asyncio.Task[Any]) -> None:  # Any: whatever it returns
 def _caller() -> str:
     """File and line of the innermost frame that is not the engine's."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and (
-        "/stepwell/" in frame.f_code.co_filename or "asyncio" in frame.f_code.co_filename
-    ):
+    while frame.f_back is not None and _is_machinery(frame.f_code.co_filename):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _place_of(task: asyncio.Task[Any]) -> str:  # Any: whatever it returns
-    coroutine = task.get_coro()
-    while True:
-        inner = getattr(coroutine, "cr_await", None)
-        if inner is None or not hasattr(inner, "cr_frame"):
-            break
-        coroutine = inner
-    frame = getattr(coroutine, "cr_frame", None)
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else task.get_name()
+    """File and line at which a task waits: the innermost frame that is neither asyncio's nor ours."""
+    coroutine: object = task.get_coro()
+    place = task.get_name()
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None)
+        if frame is not None and not _is_machinery(frame.f_code.co_filename):
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        coroutine = getattr(coroutine, "cr_await", None)
+    return place
+
+
+def _is_machinery(filename: str) -> bool:
+    return filename.startswith(_MACHINERY)
