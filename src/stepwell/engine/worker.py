@@ -79,6 +79,7 @@ class Engine:
         self.closing = False
         self.lost = False
         self._adopting: set[str] = set()
+        self._asked_for = 0
         self._ends: dict[str, list[asyncio.Future[None]]] = {}
         self._needs: dict[Task[..., Any], Needs] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -148,7 +149,10 @@ class Engine:
     @property
     def has_room(self) -> bool:
         """Whether one more run may be held in memory."""
-        return len(self.runners) + len(self._adopting) < self.limits.runs and not self.closing
+        return self._room() > 0 and not self.closing
+
+    def _room(self) -> int:
+        return self.limits.runs - len(self.runners) - len(self._adopting) - self._asked_for
 
     def _is_full(self, workflow: Workflow[..., Any]) -> bool:
         if workflow.concurrency is None:
@@ -319,7 +323,7 @@ class Engine:
 
     async def _claim(self, store: Store) -> bool:
         """Claim a page; True when there may be more."""
-        room = self.limits.runs - len(self.runners) - len(self._adopting)
+        room = self._room()
         if room <= 0:
             self._make_room()
             return False
@@ -328,9 +332,12 @@ class Engine:
             return False
         tight = any(self.workflows[name].concurrency is not None for name in names)
         limit = 1 if tight else min(room, CLAIM_PAGE)
-        claimed = await store.claim(self.worker, workflows=names, now=self.clock.now(), limit=limit)
-        for one in claimed:
-            self._adopting.add(one.row.run_id)
+        self._asked_for += limit
+        try:
+            claimed = await store.claim(self.worker, workflows=names, now=self.clock.now(), limit=limit)
+        finally:
+            self._asked_for -= limit
+        self._adopting.update(one.row.run_id for one in claimed)
         for one in claimed:
             await self._adopt(store, one)
         return len(claimed) >= limit

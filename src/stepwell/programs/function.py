@@ -51,7 +51,10 @@ from stepwell.programs.switch import BodySwitch
 from stepwell.programs.turnloop import Scope, TurnLoop, TurnTask
 from stepwell.programs.window import Cancel, Ended, Window
 
-_MACHINERY = (os.path.dirname(asyncio.__file__), os.path.dirname(os.path.dirname(stepwell.errors.__file__)) + "/stepwell/")
+_MACHINERY = (
+    os.path.dirname(asyncio.__file__),
+    os.path.dirname(os.path.dirname(stepwell.errors.__file__)) + "/stepwell/",
+)
 _ANY = ValueCodec(Any, "a value")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -321,7 +324,11 @@ class FunctionProgram:
         """Reserve the step's identity; it starts when the returned coroutine is awaited."""
         self._check_open()
         request = self._step(self._loop.current_scope(), task, args, kwargs, task.options.key)
-        return self._await_step(request)
+        return self._await_step(request, self._place())
+
+    def _place(self) -> str:
+        """File and line of the call, looked up only where a difference may have to be explained."""
+        return _caller() if self.recorded.by_path else ""
 
     def _step(
         self,
@@ -337,23 +344,25 @@ class FunctionProgram:
         _check_size(data, f"the input of step {path}")
         return StepRequest(path=path, task=task, input=data, fingerprint=content_hash(bytes(data)))
 
-    async def _await_step(self, request: StepRequest) -> object:
+    async def _await_step(self, request: StepRequest, place: str) -> object:
         future = self._loop.create_future()
-        path = self._issue(request, _Pending(request.task.codec.returns, future))
+        path = self._issue(request, _Pending(request.task.codec.returns, future), place)
         try:
             return await future
         except asyncio.CancelledError:
             self.cancel_step(path)
             raise
 
-    def _issue(self, request: StepRequest, pending: _Pending) -> StepPath:
+    def _issue(self, request: StepRequest, pending: _Pending, place: str) -> StepPath:
         """Ask for a step, or take its record; returns the path under which its outcome will come."""
         self._check_open()
         record = None
-        if self.recorded.by_path and not self._live:
+        if self.recorded.by_path:
             task = request.task
-            found = self.recorded.match(request.path, request.fingerprint, (task.name, *task.options.aliases))
-            record = self._resolve(found, request, task.options.on_change) if isinstance(found, Changed) else found
+            found = self._find(request.path, request.fingerprint, (task.name, *task.options.aliases))
+            record = (
+                self._resolve(found, request, task.options.on_change, place) if isinstance(found, Changed) else found
+            )
         if record is not None:
             return self._resume(record, pending, request)
         path = self.recorded.free_path(request.path)
@@ -362,6 +371,9 @@ class FunctionProgram:
         self._pending[path] = pending
         self.requests.append(request)
         return path
+
+    def _find(self, path: StepPath, fingerprint: str, names: tuple[str, ...]) -> Record | Changed | None:
+        return self.recorded.match(path, fingerprint, names, live=self._live)
 
     def _resume(self, record: Record, pending: _Pending, request: StepRequest | ChildRequest) -> StepPath:
         """Wait for the outcome of a recorded step: it comes in its turn, or came already, or must be run again."""
@@ -373,15 +385,16 @@ class FunctionProgram:
             self.requests.append(again)
         return record.path
 
-    def _resolve(self, changed: Changed, request: StepRequest | ChildRequest, policy: OnChange) -> Record | None:
+    def _resolve(
+        self, changed: Changed, request: StepRequest | ChildRequest, policy: OnChange, place: str
+    ) -> Record | None:
         policy = self._on_change or policy
         record = changed.record
         recorded = bytes(getattr(record.start, "input", b"")) or b"(kept as a blob)"
-        divergence = Divergence(record.path, policy, recorded, bytes(request.input), _caller())
+        divergence = Divergence(record.path, policy, recorded, bytes(request.input), place)
         match policy:
             case "rerun":
-                record.consumed = True  # its place is taken by the new revision
-                return None
+                return None  # the record stays: another call may still be the one that it belongs to
             case "reuse":
                 record.consumed = True
                 return record
@@ -408,12 +421,13 @@ class FunctionProgram:
         """A step per item, without an asyncio task per item."""
         self._check_open()
         scope = self._map_scope(f"{task.name}.map")
+        place = self._place()
 
         def start(index: int, item: object, ended: Ended) -> Cancel:
             name = str(key(item)) if key is not None else None
             try:
                 request = self._step(scope, task, (item,), common, name)
-                path = self._issue(request, _Pending(task.codec.returns, ended=ended))
+                path = self._issue(request, _Pending(task.codec.returns, ended=ended), place)
             except (ArgumentError, Unserialisable) as error:
                 ended(None, error)
                 return lambda: None
@@ -469,16 +483,17 @@ class FunctionProgram:
         self, workflow: Workflow[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> Coroutine[Any, Any, Any]:  # Any: whatever the workflow returns
         """A child run as a step."""
-        return self._await_child(self._child(workflow, args, kwargs, None, awaited=True, new_identity=False))
+        request = self._child(workflow, args, kwargs, None, awaited=True, new_identity=False)
+        return self._await_child(request, self._place())
 
-    async def _await_child(self, request: ChildRequest) -> object:
+    async def _await_child(self, request: ChildRequest, place: str) -> object:
         future = self._loop.create_future()
         pending = _Pending(request.workflow.codec.returns, future)
         self._check_open()
         record = None
-        if self.recorded.by_path and not self._live:
-            found = self.recorded.match(request.path, request.fingerprint, (request.workflow.name,))
-            record = self._resolve(found, request, "pause") if isinstance(found, Changed) else found
+        if self.recorded.by_path:
+            found = self._find(request.path, request.fingerprint, (request.workflow.name,))
+            record = self._resolve(found, request, "pause", place) if isinstance(found, Changed) else found
         if record is not None:
             path = self._resume(record, pending, request)
         else:
@@ -568,10 +583,7 @@ class FunctionProgram:
             raise
 
     def _wait(self, request: StartWait, pending: _Pending) -> StepPath:
-        record = None
-        if self.recorded.by_path and not self._live:
-            found = self.recorded.match(request.path, "", (request.path.name,))
-            record = None if isinstance(found, Changed) else found
+        record = self._recorded_wait(request)
         if record is None:
             path = self.recorded.free_path(request.path)
             self._pending[path] = pending
@@ -585,6 +597,15 @@ class FunctionProgram:
         elif record.outcome is None and not record.cancelled:
             self.requests.append(msgspec.structs.replace(request, path=record.path))
         return record.path
+
+    def _recorded_wait(self, request: StartWait) -> Record | None:
+        """A signal may have moved; a timer is only itself at its own place."""
+        if not self.recorded.by_path:
+            return None
+        if request.wait == "timer":
+            return self.recorded.take(request.path)
+        found = self._find(request.path, "", (request.path.name,))
+        return None if isinstance(found, Changed) else found
 
     def _value(self, kind: ValueKind, produce: Callable[[], object], codec: ValueCodec) -> Any:  # Any: codec's type
         self._check_open()

@@ -4,8 +4,8 @@ A step is found by scope, name, occurrence and the fingerprint of its input. Wit
 its record at its exact path. With changed code:
 
 * same name and input recorded elsewhere, not yet taken → that record (the call has moved);
-* nothing recorded under its path or, in its scope, under its name → a fresh step (the call was inserted);
-* a record of this name with another input is left → the `on_change` policy of the task decides.
+* nothing left under its path or, in its scope, under its name → a fresh step (the call was inserted);
+* a record of this name with another input is left there → the `on_change` policy of the task decides.
 
 Records that no call takes are orphans: listed, never run again.
 
@@ -118,10 +118,12 @@ class Records:
         self.deliveries.append(entry)
         self.by_path[entry.path].outcome = entry
 
-    def match(self, path: StepPath, fingerprint: str, names: tuple[str, ...]) -> Record | Changed | None:
+    def match(self, path: StepPath, fingerprint: str, names: tuple[str, ...], *, live: bool) -> Record | Changed | None:
         """Find the record of a call; take it (mark it consumed) when it fits.
 
-        `names` are the task's name and its aliases. None: the call is new.
+        `names` are the task's name and its aliases. None: the call is new. Once the body is `live` (all recorded
+        outcomes are delivered), or when a key pins the call's identity, only a record at the very same path can say
+        that the input has changed; before, any record of that name left in the scope can.
         """
         exact = self.by_path.get(path)
         if exact is not None and not exact.consumed and exact.fingerprint == fingerprint:
@@ -133,8 +135,18 @@ class Records:
             return moved
         if exact is not None and not exact.consumed:
             return Changed(exact)
+        if live or isinstance(path.occurrence, str):
+            return None
         left = next((r for name in names for r in self._in_scope.get((path.scope, name), ()) if not r.consumed), None)
         return None if left is None else Changed(left)
+
+    def take(self, path: StepPath) -> Record | None:
+        """The record at this very path, if no call has taken it."""
+        record = self.by_path.get(path)
+        if record is None or record.consumed:
+            return None
+        record.consumed = True
+        return record
 
     def _find_moved(self, path: StepPath, fingerprint: str, names: tuple[str, ...]) -> Record | None:
         if self._moved is None:

@@ -12,14 +12,16 @@ concurrent branches keep their identity (DESIGN, "Which recorded step is this ca
 from __future__ import annotations
 
 import asyncio
+import bisect
 import logging
+import sys
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
-from stepwell.errors import WorkflowBodyError
+from stepwell.errors import ControlFlow, WorkflowBodyError
 
 T = TypeVar("T")
 
@@ -51,9 +53,31 @@ class Scope:
 
 
 class TurnTask(asyncio.Task[T]):
-    """An asyncio task that knows its scope."""
+    """An asyncio task that knows its scope, and whose place in a set does not depend on its address.
 
-    scope: Scope
+    `asyncio.wait` hands tasks back in sets; with hashes by number a loop over such a set is the same on every replay.
+    """
+
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, T],
+        *,
+        loop: TurnLoop,
+        name: str | None,
+        context: Context | None,
+        scope: Scope,
+        number: int,
+    ) -> None:
+        self.scope = scope
+        self._number = number  # before the rest: asyncio puts the task into a set while it is made
+        super().__init__(coro, loop=loop, name=name, context=context)
+        self._log_destroy_pending = False
+
+    def __hash__(self) -> int:
+        return self._number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
 
 class TimerSink(Protocol):
@@ -75,6 +99,8 @@ class TurnLoop(asyncio.AbstractEventLoop):
         self.closed = False
         self.tasks: set[TurnTask[Any]] = set()  # Any: whatever they return
         self._timers = timers
+        self._made = 0
+        self._group: _Group | None = None
         self._ready: deque[asyncio.Handle] = deque()
 
     def turn(self) -> None:
@@ -85,6 +111,7 @@ class TurnLoop(asyncio.AbstractEventLoop):
         count = 0
         try:
             while ready:
+                self._group = None
                 handle = ready.popleft()
                 if not handle._cancelled:
                     handle._run()
@@ -161,15 +188,37 @@ class TurnLoop(asyncio.AbstractEventLoop):
         **_ignored: object,
     ) -> TurnTask[T]:
         """Make a task in a scope of its own, numbered where it is made (or in `scope`)."""
+        place = None
         if scope is None:
             parent = self.current_scope()
-            parent.tasks += 1
-            scope = parent.child("task", parent.tasks)
-        task: TurnTask[T] = TurnTask(coro, loop=self, name=name, context=context)
-        task.scope = scope
+            place = _place_among(coro)
+            if place is None:
+                parent.tasks += 1
+                scope = parent.child("task", parent.tasks)
+            else:
+                scope = self._scope_of_one_among(parent, place)
+        self._made += 1
+        task: TurnTask[T] = TurnTask(coro, loop=self, name=name, context=context, scope=scope, number=self._made)
+        if place is not None:
+            self._start_in_order(place)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
+
+    def _scope_of_one_among(self, parent: Scope, place: _Place) -> Scope:
+        """`as_completed` makes its tasks in the order of a set; number them as the caller listed them."""
+        if self._group is None or self._group.key != place.key:
+            self._group = _Group(place.key, parent.tasks, len(self._ready), [])
+            parent.tasks += place.listed
+        return parent.child("task", self._group.first + place.position + 1)
+
+    def _start_in_order(self, place: _Place) -> None:
+        """Move the new task's first step, just put at the end, to where the caller's order has it."""
+        assert self._group is not None, "the scope was taken from it"
+        handle = self._ready.pop()
+        position = bisect.bisect(self._group.begun, place.position)
+        self._group.begun.insert(position, place.position)
+        self._ready.insert(self._group.position + position, handle)
 
     def get_task_factory(self) -> None:
         return None
@@ -187,8 +236,8 @@ class TurnLoop(asyncio.AbstractEventLoop):
         return False
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:  # Any: asyncio's own signature
-        if not self.closed:
-            error = context.get("exception")
+        error = context.get("exception")
+        if not self.closed and not isinstance(error, ControlFlow):
             _log.error(context.get("message", "error in a workflow body"), exc_info=error)
 
     default_exception_handler = call_exception_handler
@@ -214,6 +263,45 @@ class TurnLoop(asyncio.AbstractEventLoop):
 
     def run_until_complete(self, *_: object) -> NoReturn:
         self._refuse("running an event loop")
+
+
+class _Place(NamedTuple):
+    """Where a coroutine stands in the list that was given to `asyncio.as_completed`."""
+
+    key: int
+    position: int
+    listed: int
+
+
+class _Group(NamedTuple):
+    """The tasks of one call of `as_completed`: tasks before them, where their first steps stand, which are there."""
+
+    key: int
+    first: int
+    position: int
+    begun: list[int]
+
+
+def _place_among(coro: object) -> _Place | None:
+    """`asyncio.as_completed` iterates a *set* of its coroutines; read the caller's own order off its frame.
+
+    None when the task is made by anybody else, or from an iterator that cannot be looked at again.
+    """
+    frame = sys._getframe(2)
+    if frame.f_code.co_filename != asyncio.tasks.__file__:
+        return None
+    while frame is not None and frame.f_code.co_filename == asyncio.tasks.__file__:
+        if frame.f_code.co_name in ("as_completed", "__init__"):
+            given = frame.f_locals.get("fs", frame.f_locals.get("aws"))
+            if isinstance(given, list | tuple):
+                for position, one in enumerate(given):
+                    if one is coro:
+                        return _Place(id(frame), position, len(given))
+            return None
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return None
 
 
 def _refusing(name: str, what: str) -> Callable[..., NoReturn]:
