@@ -38,7 +38,7 @@ from stepwell.model.lifecycle import SET_ASIDE, TERMINAL
 from stepwell.model.state import State, replay
 from stepwell.stores import open_store
 from stepwell.stores.memory import MemoryStore
-from stepwell.stores.protocol import Filter, Finding, MessageKind, NewMessage, NewRun, RunRow, Store, Stored
+from stepwell.stores.protocol import Filter, Finding, Message, MessageKind, NewMessage, NewRun, RunRow, Store, Stored
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -298,7 +298,8 @@ class Stepwell:
         volatile = durability == "memory"
         if self._engine is not None:
             self._engine.register(workflow)
-            row = await self._engine.start(new, workflow, volatile)
+            # Shielded: a caller that gives up waiting must not keep the engine from hearing that the run is there.
+            row = await asyncio.shield(self._engine.start(new, workflow, volatile))
         elif volatile:
             raise RequestRefused(
                 "a run with durability='memory' lives in its engine's memory: a client cannot start one"
@@ -412,10 +413,14 @@ class Stepwell:
 
     async def _post(self, id: str, kind: MessageKind, name: str, body: bytes, by: str, key: str) -> bool:
         message = NewMessage(id, kind, name, body, self._clock.now(), key=key, by=by)
-        posted = await self._store_of(id).post(message)
+        posting = self._store_of(id).post(message)
+        posting.add_done_callback(self._posted)
+        return await asyncio.shield(posting) is not None
+
+    def _posted(self, done: asyncio.Future[Message | None]) -> None:
+        posted = None if done.cancelled() or done.exception() is not None else done.result()
         if posted is not None and self._engine is not None:
             self._engine.heard(posted)
-        return posted is not None
 
     # -- looking ------------------------------------------------------------------------------------------------
 
@@ -480,15 +485,23 @@ class Stepwell:
     async def _wait(self, id: str, timeout: Duration | None) -> RunRow:
         limit = None if timeout is None else micros(timeout, "timeout") / SECOND
         async with asyncio.timeout(limit):
-            while True:
-                seen = self._engine.ended(id) if self._engine is not None else None
-                row = await self.get(id)
-                if await self._is_at_rest(row):
-                    return row
-                if seen is None:
-                    await asyncio.sleep(FOLLOW_POLL)
-                else:  # look again now and then: another process may have taken the store over
-                    await asyncio.wait((seen,), timeout=5)
+            await self._end(id)
+        return await self.get(id)
+
+    async def _end(self, id: str) -> State | None:
+        """Wait until the run has ended or is set aside; its state, when this engine saw it happen."""
+        while True:
+            seen = self._engine.ended(id) if self._engine is not None else None
+            moves = self._engine is not None and self._engine.moves(id)
+            if not moves and await self._is_at_rest(await self.get(id)):
+                return None
+            if seen is None:
+                await asyncio.sleep(FOLLOW_POLL)
+                continue
+            # Look again now and then: another process may have taken the store over.
+            done, _ = await asyncio.wait((seen,), timeout=5)
+            if done and seen.result().status in TERMINAL | SET_ASIDE:
+                return seen.result()
 
     async def _is_at_rest(self, row: RunRow) -> bool:
         """Whether the run has ended or is set aside, and no accepted verb is about to change that."""
@@ -497,9 +510,10 @@ class Stepwell:
         return not any(message.kind in _REVIVING for message in await self._store_of(row.run_id).mailbox(row.run_id))
 
     async def _result(self, id: str, codec: ValueCodec | None, timeout: Duration | None) -> object:
-        row = await self._wait(id, timeout)
-        state = await self.state(id)
-        match row.status:
+        limit = None if timeout is None else micros(timeout, "timeout") / SECOND
+        async with asyncio.timeout(limit):
+            state = await self._end(id) or await self._last_word(id)
+        match state.status:
             case "completed":
                 data = msgspec.Raw(await self._payload_in(id, state))
                 return codec.decode(data) if codec is not None else msgspec.json.decode(data)
@@ -508,9 +522,16 @@ class Stepwell:
             case "cancelled":
                 raise RunCancelled(id)
             case "paused" | "stuck":
-                raise RunSetAside(id, row.status, state.pause.reason if state.pause is not None else "")
+                raise RunSetAside(id, state.status, state.pause.reason if state.pause is not None else "")
             case _:
-                raise StepwellBug(f"run {id} was waited for and is {row.status}")
+                raise StepwellBug(f"run {id} was waited for and is {state.status}")
+
+    async def _last_word(self, id: str) -> State:
+        """What the end of an ended run's journal says, without reading the rest of it."""
+        row = await self.get(id)
+        if row.status not in TERMINAL:
+            return await self.state(id)
+        return replay(one.entry for one in await self.entries(id, after=row.next_seq - 2))
 
     async def _payload_in(self, id: str, state: State) -> bytes:
         if state.output_blob:

@@ -102,8 +102,7 @@ class Driver:
         return entries
 
     def take_requests(self) -> None:
-        while self.program.requests:
-            requests, self.program.requests = self.program.requests, []
+        while requests := self.program.take_requests():
             for request in requests:
                 if self.state.ended is not None:  # a replay of an ended run comes to its end again
                     continue

@@ -19,11 +19,11 @@ import msgspec
 
 from stepwell.authoring.context import AttemptContext, Identity, attempt_context
 from stepwell.engine import scripts
-from stepwell.model.failures import failure_of
 from stepwell.errors import TargetError
 from stepwell.model.codec import CallCodec
 from stepwell.model.entries import NO_PAYLOAD
 from stepwell.model.failure import Failure
+from stepwell.model.failures import failure_of
 
 _FILE: Final = "file:"
 

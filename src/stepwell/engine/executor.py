@@ -200,9 +200,15 @@ class Executor:
             attempt.beat_alarm.cancel()
         what = f"attempt {attempt.number} of step {attempt.path}"
         text = f"{what} was silent for longer than its heartbeat of {spoken(silence)}"
-        attempt.beat_alarm = self._clock.call_at(
-            self._clock.now() + silence, functools.partial(attempt.expire, _timed_out(text, True))
-        )
+        due = self._clock.now() + silence
+
+        def ring() -> None:
+            if self._clock.now() < due:  # an alarm may ring early: see `Clock`
+                attempt.beat_alarm = self._clock.call_at(due, ring)
+            else:
+                attempt.expire(_timed_out(text, True))
+
+        attempt.beat_alarm = self._clock.call_at(due, ring)
 
     def _note(self, attempt: Attempt, kind: str, fields: Mapping[str, object]) -> None:
         if kind == "heartbeat":

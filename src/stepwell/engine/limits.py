@@ -46,6 +46,10 @@ class Slots:
         self._queues: dict[Needs, list[tuple[int, int, Ticket]]] = {}
         self._asked = 0
 
+    def used(self, name: str) -> int:
+        """How many slots of this name are in use."""
+        return self._used.get(name, 0)
+
     def ask(self, needs: Needs, priority: int, grant: Callable[[], None]) -> Ticket:
         """Ask for one slot of each `(name, limit)`; `ticket.granted` at once, or `grant` is called later."""
         ticket = Ticket(needs, grant)
@@ -71,7 +75,8 @@ class Slots:
                     self._used[name] = left
                 else:
                     del self._used[name]
-            self._serve()
+            if self._queues:
+                self._serve()
 
     def _is_free(self, needs: Needs) -> bool:
         used = self._used

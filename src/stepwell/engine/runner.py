@@ -22,7 +22,7 @@ from stepwell.engine.executor import Attempt
 from stepwell.engine.feed import Live
 from stepwell.engine.steps import StepDesk
 from stepwell.engine.waits import WaitDesk
-from stepwell.errors import RequestRefused, StoreError
+from stepwell.errors import Fenced, RequestRefused, StoreError
 from stepwell.model.codec import content_hash
 from stepwell.model.commands import (
     AnyCommand,
@@ -125,6 +125,7 @@ class Runner:
         self._replaying: deque[Delivery] = deque()
         self._known_messages: set[int] = set()
         self._messages: deque[Message] = deque()
+        self._fetching: set[int] = set()
         self._deliveries: deque[tuple[Delivery, msgspec.Raw]] = deque()
         self._entries: list[AnyEntry] = []
         self._consumed: list[int] = []
@@ -140,27 +141,36 @@ class Runner:
         self._is_cut_off = False
         self._scheduled = False
         self._missed = False
+        self._refusals: list[tuple[Append, list[Attempt]]] = []
+        self._retry_alarm: asyncio.TimerHandle | None = None
         self._idle_alarm: asyncio.TimerHandle | None = None
         self._now = 0
         for message in messages:
-            self.receive(message)
+            self.receive(message, in_order=True)
 
     # -- from outside: what has happened ------------------------------------------------------------------------
 
-    def receive(self, message: Message) -> None:
-        """A message of the run's mailbox; one that is known already is ignored."""
+    def receive(self, message: Message, *, in_order: bool = False) -> None:
+        """A message of the run's mailbox; one that is known already is ignored.
+
+        `in_order` says that every earlier one was received before: only such a message proves that none is missing
+        up to it. One that this process has posted may overtake another that is still to be read from the store.
+        """
+        if in_order:
+            self._last_message = max(self._last_message, message.id)
         if message.id in self._known_messages:
             return
         self._known_messages.add(message.id)
-        self._last_message = max(self._last_message, message.id)
         blob = msgspec.json.decode(message.body, type=ChildBody).output_blob if message.kind == "child" else ""
         if blob:
+            self._fetching.add(message.id)
             self.engine.fetch(self.store, blob, lambda data: self._receive_with(message, blob, data))
         else:
             self._messages.append(message)
             self.wake()
 
     def _receive_with(self, message: Message, blob: str, data: bytes) -> None:
+        self._fetching.discard(message.id)
         self._payloads[blob] = data
         self._messages.append(message)
         self.wake()
@@ -174,7 +184,14 @@ class Runner:
     @property
     def is_idle(self) -> bool:
         """Whether the run could be dropped from memory without stopping anything."""
-        return not (self._scheduled or self._committing or self._entries or self._replaying or self.steps.busy)
+        return not (
+            self._scheduled
+            or self._committing
+            or (self._entries and self.state.durability != "exit")
+            or self._replaying
+            or self._fetching
+            or self.steps.busy
+        )
 
     def _pump(self) -> None:
         self._scheduled = False
@@ -280,8 +297,7 @@ class Runner:
         if program.divergence is not None:
             self._pause("code_change", program.divergence.explain())
             return
-        while program.requests and self.state.ended is None:
-            requests, program.requests = program.requests, []
+        while self.state.ended is None and (requests := program.take_requests()):
             for request in requests:
                 self._take(request)
         if program.deadlock and self.state.ended is None and not self._deliveries:
@@ -506,7 +522,8 @@ class Runner:
             self.steps.drop_all()
             self._append([], release=True)
             return
-        if self.state.durability == "exit" and not (ended or self.state.pause is not None):
+        reaches_out = bool(self._new_runs or self._posts)  # other runs exist only by a commit, and are waited for
+        if self.state.durability == "exit" and not (ended or reaches_out or self.state.pause is not None):
             self._act(self.steps.take_launches())
             self._rest()
             return
@@ -528,7 +545,7 @@ class Runner:
             at=self._now,
             finished_at=self._now if self.state.ended else None,
             release=release,
-            seen=self._last_message,
+            seen=self._seen() if release else 0,
             consumed=tuple(self._consumed),
             children=tuple(self._new_runs),
             posts=tuple(self._posts),
@@ -538,9 +555,18 @@ class Runner:
         self._next_seq += len(entries)
         self._committing += 1
         self._releasing = release
-        self._offer(append, launches)
+        self.engine.hint(len(launches))
+        if self._refusals:
+            self._refusals.append((append, launches))
+        else:
+            self._offer(append, launches)
         if not self._sync:
             self._act(launches)
+
+    def _seen(self) -> int:
+        """Up to which message nothing is missing and nothing still waits to be taken."""
+        untaken = min((*self._fetching, *(message.id for message in self._messages)), default=None)
+        return self._last_message if untaken is None else min(self._last_message, untaken - 1)
 
     def _wake_at(self) -> int | None:
         if self.state.pause is not None or self.state.ended:
@@ -572,16 +598,34 @@ class Runner:
         self._rest()
 
     def _refused(self, append: Append, launches: list[Attempt], error: BaseException) -> None:
-        if isinstance(error, StoreError) and error.retryable and not self.gone:
-            self.engine.degraded(error)
-            self.engine.clock.call_at(
-                self.engine.clock.now() + self.engine.store_retry,
-                lambda: None if self.gone else self._offer(append, launches),
-            )
+        if self.gone:
+            return
+        is_for_now = isinstance(error, StoreError) and error.retryable
+        if is_for_now or (self._refusals and isinstance(error, Fenced)):
+            # Appends that were on their way behind a refused one meet the fence because of it: offer all again, in
+            # order, when the last of them has been answered.
+            self._refusals.append((append, launches))
+            if is_for_now:
+                self.engine.degraded(error)  # type: ignore[arg-type]  # it is a StoreError
+            if self._retry_alarm is None:
+                clock = self.engine.clock
+                self._retry_alarm = clock.call_at(clock.now() + self.engine.store_retry, self._offer_again)
             return
         _log.warning("run %s leaves this engine: %s", self.run_id, error)
         self._committing -= 1
         self._leave()
+
+    def _offer_again(self) -> None:
+        self._retry_alarm = None
+        if self.gone:
+            return
+        if len(self._refusals) < self._committing:  # some are still on their way
+            clock = self.engine.clock
+            self._retry_alarm = clock.call_at(clock.now() + self.engine.store_retry, self._offer_again)
+            return
+        refused, self._refusals = sorted(self._refusals, key=lambda one: one[0].seq), []
+        for append, launches in refused:
+            self._offer(append, launches)
 
     def _act(self, launches: list[Attempt]) -> None:
         for attempt in launches:
@@ -634,8 +678,9 @@ class Runner:
         self.gone = True
         self.steps.drop_all()
         self.waits.disarm()
-        if self._idle_alarm is not None:
-            self._idle_alarm.cancel()
+        for alarm in (self._idle_alarm, self._retry_alarm):
+            if alarm is not None:
+                alarm.cancel()
         if self._program is not None:
             self._program.close()
             self._program = None

@@ -13,8 +13,8 @@ import threading
 from pathlib import Path
 from types import ModuleType
 
-from stepwell.model.failures import SCRIPT_MODULE
 from stepwell.errors import DefinitionError, TargetError
+from stepwell.model.failures import SCRIPT_MODULE
 
 _lock = threading.RLock()
 _loaded: dict[str, ModuleType] = {}

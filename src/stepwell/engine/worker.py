@@ -22,7 +22,7 @@ from stepwell.engine.executor import Executor
 from stepwell.engine.feed import Feed, Live
 from stepwell.engine.limits import Limits, Needs, Slots
 from stepwell.engine.runner import CLAIMS_WITHOUT_PROGRESS, Runner
-from stepwell.errors import CorruptJournal, DefinitionError, StoreError, StoreFull
+from stepwell.errors import DefinitionError, Fenced, StoreError
 from stepwell.model.commands import Pause
 from stepwell.model.decide import decide
 from stepwell.model.entries import AnyEntry
@@ -80,7 +80,8 @@ class Engine:
         self.lost = False
         self._adopting: set[str] = set()
         self._asked_for = 0
-        self._ends: dict[str, list[asyncio.Future[None]]] = {}
+        self._early: dict[str, list[Message]] = {}
+        self._ends: dict[str, list[asyncio.Future[State]]] = {}
         self._needs: dict[Task[..., Any], Needs] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._chores: set[asyncio.Task[None]] = set()
@@ -176,6 +177,7 @@ class Engine:
     def _created(self, new: NewRun, store: Store, workflow: Workflow[..., Any], done: asyncio.Future[RunRow]) -> None:
         was_adopting = new.run_id in self._adopting
         self._adopting.discard(new.run_id)
+        early = self._early.pop(new.run_id, ())
         if done.cancelled() or done.exception() is not None:
             return
         row = done.result()
@@ -192,24 +194,34 @@ class Engine:
                 blobs=dict(new.blobs),
                 messages=(),
             )
+            for message in early:
+                runner.receive(message)
             self.runners[new.run_id] = runner
             runner.wake()
         else:
             self._attention.set()
 
-    def ended(self, run_id: str) -> asyncio.Future[None]:
-        """Done when this engine next sees the run end or be set aside."""
-        future: asyncio.Future[None] = self.loop.create_future()
+    def ended(self, run_id: str) -> asyncio.Future[State]:
+        """Done, with the state at that moment, when this engine next sees the run end, be set aside or leave."""
+        future: asyncio.Future[State] = self.loop.create_future()
         self._ends.setdefault(run_id, []).append(future)
         return future
 
-    def heard(self, message: Message) -> None:
-        """A message was put into a mailbox by this process."""
+    def moves(self, run_id: str) -> bool:
+        """Whether the run is in this engine's memory, or on its way there, and is not set aside."""
+        runner = self.runners.get(run_id)
+        return run_id in self._adopting if runner is None else runner.state.pause is None
+
+    def heard(self, message: Message, *, in_order: bool = False) -> None:
+        """A message is in a mailbox; `in_order` says that all earlier ones of its run were told before."""
         runner = self.runners.get(message.run_id)
         if runner is not None:
-            runner.receive(message)
-        else:
-            self._attention.set()
+            runner.receive(message, in_order=in_order)
+            return
+        if message.run_id in self._adopting or self._asked_for:
+            # Its run is being picked up, perhaps by a claim that has not been answered yet and did not see it.
+            self._early.setdefault(message.run_id, []).append(message)
+        self._attention.set()
 
     # -- what runners tell --------------------------------------------------------------------------------------
 
@@ -224,7 +236,11 @@ class Engine:
         if append.release or append.status in ("paused", "stuck"):
             for future in self._ends.pop(runner.run_id, ()):
                 if not future.done():
-                    future.set_result(None)
+                    future.set_result(runner.state)
+
+    def hint(self, starting: int) -> None:
+        """Tell the store, before an append, whether anything but the attempts that it starts is going on."""
+        self.store.inline_commits = len(self.runners) == 1 and self.slots.used("attempts") <= starting
 
     def left(self, runner: Runner) -> None:
         """A run has left this engine's memory."""
@@ -258,7 +274,16 @@ class Engine:
         """Read a blob and call back with it."""
 
         async def read() -> None:
-            then(await store.blob(digest))
+            while True:
+                try:
+                    data = await store.blob(digest)
+                    break
+                except StoreError as error:
+                    if not error.retryable:
+                        raise
+                    self.degraded(error)
+                    await self._nap(self.clock.now() + self.store_retry)
+            then(data)
 
         self._chore(read())
 
@@ -313,9 +338,13 @@ class Engine:
                 full = await self._claim(self.store)
                 full = await self._claim(self.volatile) or full
                 wake = None if full else await self._next_wake()
-            except StoreFull as error:
+            except Fenced:
+                self.lose()
+                return
+            except StoreError as error:
                 self.degraded(error)
-                full, wake = False, self.clock.now() + self.store_retry
+                await self._nap(self.clock.now() + self.store_retry)
+                continue
             if full:
                 continue
             latest = self.clock.now() + LONGEST_NAP
@@ -339,8 +368,25 @@ class Engine:
             self._asked_for -= limit
         self._adopting.update(one.row.run_id for one in claimed)
         for one in claimed:
-            await self._adopt(store, one)
+            await self._adopt_in_time(store, one)
+        self._early = {run_id: early for run_id, early in self._early.items() if run_id in self._adopting}
         return len(claimed) >= limit
+
+    async def _adopt_in_time(self, store: Store, claimed: Claimed) -> None:
+        """Adopt a run that belongs to this worker now, however long the store has trouble."""
+        try:
+            while not self.closing:
+                try:
+                    await self._adopt(store, claimed)
+                    return
+                except StoreError as error:
+                    if not error.retryable:
+                        _log.error("run %s is left as it is: %s", claimed.row.run_id, error)
+                        return
+                    self.degraded(error)
+                    await self._nap(self.clock.now() + self.store_retry)
+        finally:
+            self._adopting.discard(claimed.row.run_id)
 
     def _make_room(self) -> None:
         dropped = 0
@@ -352,17 +398,11 @@ class Engine:
 
     async def _adopt(self, store: Store, claimed: Claimed) -> None:
         row = claimed.row
-        try:
-            stored = await store.read(row.run_id)
-            entries: list[AnyEntry] = [one.entry for one in stored]
-            state = replay(entries)
-            wanted = blobs_of(entries) | ({state.input_blob} if state.input_blob else set())
-            blobs = {digest: await store.blob(digest) for digest in sorted(wanted)}
-        except CorruptJournal as error:
-            _log.error("run %s is left as it is: %s", row.run_id, error)
-            return
-        finally:
-            self._adopting.discard(row.run_id)
+        stored = await store.read(row.run_id)
+        entries: list[AnyEntry] = [one.entry for one in stored]
+        state = replay(entries)
+        wanted = blobs_of(entries) | ({state.input_blob} if state.input_blob else set())
+        blobs = {digest: await store.blob(digest) for digest in sorted(wanted)}
         if self.closing:
             return
         if row.claims > CLAIMS_WITHOUT_PROGRESS and state.ended is None and state.pause is None:
@@ -374,6 +414,8 @@ class Engine:
             self, store, workflow, state, row.epoch, history=entries, blobs=blobs, messages=claimed.messages
         )
         self.runners[row.run_id] = runner
+        for message in self._early.pop(row.run_id, ()):
+            runner.receive(message)
         runner.wake()
 
     async def _set_aside(self, store: Store, row: RunRow, state: State, reason: str) -> None:
@@ -416,16 +458,27 @@ class Engine:
     async def _read_messages(self) -> None:
         try:
             while self._unread:
-                wanted, self._unread = self._unread, set()
                 for store in (self.store, self.volatile):
-                    if id(store) not in wanted:
-                        continue
-                    for message in await store.messages(after=self._last_read[id(store)], owner=self.worker):
-                        self._last_read[id(store)] = message.id
-                        self.heard(message)
+                    if id(store) in self._unread:
+                        self._unread.discard(id(store))
+                        await self._read_mailboxes(store)
                 self._attention.set()
         finally:
             self._is_reading = False
+
+    async def _read_mailboxes(self, store: Store) -> None:
+        try:
+            messages = await store.messages(after=self._last_read[id(store)], owner=self.worker)
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            self.degraded(error)
+            self._unread.add(id(store))
+            await self._nap(self.clock.now() + self.store_retry)
+            return
+        for message in messages:
+            self._last_read[id(store)] = message.id
+            self.heard(message, in_order=True)
 
     async def _wait_for_attention(self, until: int) -> None:
         alarm = self.clock.call_at(until, self._attention.set)

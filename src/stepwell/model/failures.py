@@ -11,7 +11,6 @@ from __future__ import annotations
 import traceback
 from typing import Final
 
-import stepwell
 from stepwell.errors import DefinitionError, StepFailed
 from stepwell.model.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT, Failure
 
@@ -27,7 +26,7 @@ It is the name that multiprocessing uses.
 _SCRIPTS = (SCRIPT_MODULE, "stepwell_target_")
 """How the modules of scripts are called that this process did not start as `__main__`."""
 
-_PACKAGE = stepwell.__file__.removesuffix("__init__.py")
+_PACKAGE = __file__.removesuffix("model/failures.py").removesuffix("model\\failures.py")
 _STDLIB = traceback.__file__.removesuffix("traceback.py")
 _MACHINERY = (
     _PACKAGE,

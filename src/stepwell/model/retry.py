@@ -77,5 +77,6 @@ ONCE = Retry(attempts=1)
 
 
 def name_of(kind: type[BaseException]) -> str:
-    """The class's name as it stands in a `Failure`: `ValueError`, `shop.errors.NotFound`."""
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    """The class's name as it stands in a `Failure`: `ValueError`, `shop.errors.NotFound`, `__main__.X` of scripts."""
+    module = "__main__" if kind.__module__.startswith("__mp_main__") else kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"

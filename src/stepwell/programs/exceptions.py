@@ -41,7 +41,9 @@ def _class_for(failure: Failure) -> type[StepFailed]:
             continue
         try:
             result = type(original.__name__, (base, original), {"__module__": original.__module__})
-        except TypeError:  # its memory layout cannot be combined with ours: fall back to the next base class
+            result.__new__(result)
+        except Exception:  # its layout cannot be combined with ours, or its __new__ wants more than a class
+            result = base
             continue
         break
     if result is not base or failure.type in ("Exception", ""):

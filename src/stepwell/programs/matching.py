@@ -137,8 +137,8 @@ class Records:
             return Changed(exact)
         if live or isinstance(path.occurrence, str):
             return None
-        left = next((r for name in names for r in self._in_scope.get((path.scope, name), ()) if not r.consumed), None)
-        return None if left is None else Changed(left)
+        left = [r for name in names for r in self._in_scope.get((path.scope, name), ()) if not r.consumed]
+        return next((Changed(r) for r in left if not _comes_later(r.path, path)), None)
 
     def take(self, path: StepPath) -> Record | None:
         """The record at this very path, if no call has taken it."""
@@ -166,6 +166,12 @@ class Records:
     def orphans(self) -> list[StepPath]:
         """Recorded steps and waits that today's body has not asked for, in journal order."""
         return [record.path for record in self.by_path.values() if not record.consumed and not record.cancelled]
+
+
+def _comes_later(recorded: StepPath, called: StepPath) -> bool:
+    """Whether a record belongs to a call still to come: calls that wait for a slot start out of order."""
+    later, now = recorded.occurrence, called.occurrence
+    return recorded.name == called.name and isinstance(later, int) and isinstance(now, int) and later > now
 
 
 def _withdrawn(entries: Sequence[AnyEntry]) -> set[int]:

@@ -9,6 +9,7 @@ import msgspec
 
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow
+from stepwell.model.codec import content_hash
 from stepwell.model.commands import (
     CancelStep,
     CompleteRun,
@@ -35,7 +36,10 @@ class StepRequest(msgspec.Struct, frozen=True):
 
 
 class ChildRequest(msgspec.Struct, frozen=True):
-    """Start a run of `workflow` under `run_id`. When `awaited`, its end is the outcome of the step at `path`."""
+    """Start a run of `workflow` under `run_id`. When `awaited`, its end is the outcome of the step at `path`.
+
+    An empty `run_id` stands for the one that `named` gives.
+    """
 
     path: StepPath
     workflow: Workflow[..., Any]  # Any: whatever it returns
@@ -45,6 +49,15 @@ class ChildRequest(msgspec.Struct, frozen=True):
     awaited: bool
     new_identity: bool
     attempt: int = 1
+
+    def named(self, parent: str) -> ChildRequest:
+        """The same, under a run id made of its parent's and its path: a crash never starts two for one call."""
+        if self.run_id:
+            return self
+        readable = f"{parent}/{self.path}"
+        if len(readable) > 120 or "[" in readable:
+            readable = f"{parent[:120]}/{self.path.name[:40]}~{content_hash(readable.encode())[:16]}"
+        return msgspec.structs.replace(self, run_id=readable)
 
 
 Request: TypeAlias = (
@@ -95,14 +108,26 @@ class Program(Protocol):
     """A definition in execution. Deterministic: the same deliveries in the same order give the same requests.
 
     The engine calls `begin` once, then `deliver` for each outcome in journal order, each from a plain loop callback;
-    after each call it takes `requests`. A program whose `divergence` or `deadlock` is set is not called again.
+    after each call it takes the requests. A program whose `divergence` or `deadlock` is set is not called again.
     """
 
-    requests: list[Request]
-    notes: list[Note]
-    divergence: Divergence | None
     deadlock: str
-    maps: dict[str, tuple[int, int, int]]
+    ended: bool
+
+    @property
+    def divergence(self) -> Divergence | None:
+        """Set when the program cannot go on because the definition has changed under its journal."""
+
+    @property
+    def notes(self) -> list[Note]:
+        """What has been said since the engine last looked; the engine clears it."""
+
+    @property
+    def maps(self) -> dict[str, tuple[int, int, int]]:
+        """Per map: how many items are done, of how many, and how many failed."""
+
+    def take_requests(self) -> list[Request]:
+        """What has been asked for since the last call, in order."""
 
     def begin(self, at: int) -> None:
         """Run the first turn at this time of the journal."""

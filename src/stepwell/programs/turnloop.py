@@ -69,8 +69,11 @@ class TurnTask(asyncio.Task[T]):
         number: int,
     ) -> None:
         self.scope = scope
-        self._number = number  # before the rest: asyncio puts the task into a set while it is made
+        # asyncio puts the task into a set of all tasks of all loops while it is made; thousands of bodies with a task
+        # number 1 each would collide there. Weak references keep the hash that they saw first.
+        self._number = id(self)
         super().__init__(coro, loop=loop, name=name, context=context)
+        self._number = number
         self._log_destroy_pending = False
 
     def __hash__(self) -> int:

@@ -42,7 +42,8 @@ class RunRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `next_seq` is the seq of the next entry; `wake_at` is when the run wants to be driven (None: not before a
     message arrives); `owner` is the worker that drives it, under `epoch`; `claims` counts claims since the
-    journal last grew; `input_hash` is the hex content hash of the input, for idempotent starts.
+    journal last grew or the run was given up in good order; `input_hash` is the hex content hash of the input, for
+    idempotent starts.
     """
 
     run_id: str
@@ -123,7 +124,8 @@ class Append(msgspec.Struct, frozen=True):
     when the mailbox then holds an unconsumed message with `id > seen`, `wake_at` becomes `at`: it came while the
     run was on its way out and its driver does not know of it.
     `consumed` are ids of this run's messages; `children` are created (one whose id exists already is left alone);
-    `posts` go to other runs' mailboxes; `blobs` maps content hash to bytes. Entries may be empty.
+    `posts` go to other runs' mailboxes, and are dropped when those runs are gone or have ended; `blobs` maps content
+    hash to bytes. Entries may be empty.
     """
 
     run_id: str
@@ -176,6 +178,8 @@ class Store(Protocol):
     """The store of one engine, and of any number of clients."""
 
     url: str
+    inline_commits: bool
+    """A hint that nothing else is going on in the process, so that `append` may commit before it returns."""
 
     # -- opening ------------------------------------------------------------------------------------------------
     async def open(self, *, create: bool = True) -> None:

@@ -1,0 +1,254 @@
+"""What a body has asked for and still waits for: each call meets its record, or becomes a request to the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from stepwell.errors import ControlFlow, DefinitionError, StepwellError, Unserialisable, Unwound
+from stepwell.model.codec import ValueCodec
+from stepwell.model.commands import CancelStep, StartWait, WithdrawWait
+from stepwell.model.entries import (
+    NULL,
+    PAYLOAD_LIMIT,
+    OnChange,
+    RunCancelRequested,
+    StepCompleted,
+    StepFailed,
+    WaitSatisfied,
+    WaitTimedOut,
+)
+from stepwell.model.ids import StepPath
+from stepwell.programs.exceptions import error_of
+from stepwell.programs.matching import Changed, Record, Records
+from stepwell.programs.protocol import ChildRequest, Divergence, Request, StepRequest
+from stepwell.programs.window import Ended
+
+Outcome = StepCompleted | StepFailed | WaitSatisfied | WaitTimedOut
+Asking = TypeVar("Asking", StepRequest, ChildRequest)
+
+
+class Diverged(ControlFlow):
+    """The call cannot go on: the program is set aside."""
+
+
+class Fire(Protocol):
+    """Makes a timer's callback ready to run."""
+
+    def __call__(self, timer: asyncio.TimerHandle) -> None: ...
+
+
+class Pending:
+    """Somebody in the body waits for an outcome: a future, a callback of a map, or a timer of the loop."""
+
+    __slots__ = ("codec", "ended", "future", "timer")
+
+    def __init__(
+        self,
+        codec: ValueCodec | None = None,
+        future: asyncio.Future[Any] | None = None,  # Any: whatever is awaited
+        ended: Ended | None = None,
+        timer: asyncio.TimerHandle | None = None,
+    ) -> None:
+        self.codec = codec
+        self.future = future
+        self.ended = ended
+        self.timer = timer
+
+    def settle(self, value: object, error: BaseException | None) -> None:
+        """Hand the outcome to whoever waits."""
+        if self.ended is not None:
+            self.ended(value, error)
+        elif self.future is not None and not self.future.done():
+            if error is None:
+                self.future.set_result(value)
+            else:
+                self.future.set_exception(error)
+
+
+class Asks:
+    """The open calls of one body. `requests` is what the engine takes after each turn.
+
+    `live` turns true when all recorded outcomes have been delivered. With `closed` nothing has an effect any more.
+    """
+
+    def __init__(self, recorded: Records, on_change: OnChange | None, fire: Fire) -> None:
+        self.recorded = recorded
+        self.requests: list[Request] = []
+        self.divergence: Divergence | None = None
+        self.live = not recorded.by_path and not recorded.deliveries
+        self.closed = False
+        self._on_change = on_change
+        self._fire = fire
+        self._pending: dict[StepPath, Pending] = {}
+        self._late: list[Record] = []
+        self._payloads: dict[StepPath, msgspec.Raw] = {}
+        self._timers: dict[int, StepPath] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the body waits for nothing that could come from outside."""
+        return not (self._pending or self._late or self.requests)
+
+    def check_open(self) -> None:
+        """Let no call of a body have an effect that is being dropped or has diverged."""
+        if self.closed:
+            raise Unwound
+        if self.divergence is not None:
+            raise Diverged
+
+    def close(self) -> None:
+        """Forget everything."""
+        self.closed = True
+        self._pending.clear()
+        self.requests.clear()
+
+    # -- asking -------------------------------------------------------------------------------------------------
+
+    def step(self, request: Asking, names: tuple[str, ...], policy: OnChange, pending: Pending, place: str) -> StepPath:
+        """Ask for a step or a child run, or take its record; returns the path under which its outcome will come.
+
+        Raises:
+            DefinitionError: its input has changed and the policy is to fail.
+            Diverged: … and the policy is to stop and ask.
+        """
+        self.check_open()
+        record = None
+        if self.recorded.by_path:
+            found = self.recorded.match(request.path, request.fingerprint, names, live=self.live)
+            record = self._resolve(found, request, policy, place) if isinstance(found, Changed) else found
+        if record is None:
+            path = self.recorded.free_path(request.path)
+            self._pending[path] = pending
+            self.requests.append(request if path is request.path else msgspec.structs.replace(request, path=path))
+            return path
+        self._pending[record.path] = pending
+        if record.passed:
+            self._late.append(record)
+        elif record.outcome is None and not record.cancelled:
+            again = msgspec.structs.replace(request, path=record.path, attempt=record.started_attempts + 1)
+            self.requests.append(again)
+        return record.path
+
+    def _resolve(
+        self, changed: Changed, request: StepRequest | ChildRequest, policy: OnChange, place: str
+    ) -> Record | None:
+        policy = self._on_change or policy
+        record = changed.record
+        recorded = bytes(getattr(record.start, "input", b"")) or b"(kept as a blob)"
+        divergence = Divergence(record.path, policy, recorded, bytes(request.input), place)
+        match policy:
+            case "rerun":
+                return None  # the record stays: another call may still be the one that it belongs to
+            case "reuse":
+                record.consumed = True
+                return record
+            case "fail":
+                raise DefinitionError(divergence.explain())
+            case _:
+                self.divergence = divergence
+                raise Diverged
+
+    def cancel_step(self, path: StepPath) -> None:
+        """The body no longer waits for this step."""
+        if self._pending.pop(path, None) is not None and not self.closed:
+            self.requests.append(CancelStep(path=path))
+
+    def wait(self, request: StartWait, pending: Pending) -> StepPath:
+        """Begin to wait, or take the record of the wait; returns the path under which its outcome will come."""
+        record = self._recorded_wait(request)
+        path = self.recorded.free_path(request.path) if record is None else record.path
+        self._pending[path] = pending
+        if pending.timer is not None:
+            self._timers[id(pending.timer)] = path
+        if record is not None and record.passed:
+            self._late.append(record)
+        elif record is None or (record.outcome is None and not record.cancelled):
+            self.requests.append(request if path is request.path else msgspec.structs.replace(request, path=path))
+        return path
+
+    def _recorded_wait(self, request: StartWait) -> Record | None:
+        """A signal may have moved; a timer is only itself at its own place."""
+        if not self.recorded.by_path:
+            return None
+        if request.wait == "timer":
+            return self.recorded.take(request.path)
+        found = self.recorded.match(request.path, "", (request.path.name,), live=self.live)
+        return None if isinstance(found, Changed) else found
+
+    def withdraw(self, path: StepPath) -> None:
+        """The body no longer waits."""
+        if self._pending.pop(path, None) is not None and not self.closed:
+            self.requests.append(WithdrawWait(path=path))
+
+    def withdraw_timer(self, timer: asyncio.TimerHandle) -> None:
+        """The body has cancelled a timer of an earlier turn."""
+        path = self._timers.pop(id(timer), None)
+        if path is not None:
+            self.withdraw(path)
+
+    # -- outcomes -----------------------------------------------------------------------------------------------
+
+    def deliver(self, outcome: Outcome, payload: msgspec.Raw) -> bool:
+        """Hand an outcome to whoever waits for it; False when nobody does (yet)."""
+        pending = self._pending.pop(outcome.path, None)
+        if pending is None:
+            record = self.recorded.by_path.get(outcome.path)
+            if record is not None and not record.consumed:
+                record.passed = True
+                self._payloads[outcome.path] = payload
+            return False
+        self._settle(pending, outcome, payload)
+        return True
+
+    def deliver_late(self) -> bool:
+        """Hand over one outcome whose turn had passed before the (moved) call for it was made; False when there is none."""
+        while self._late:
+            record = self._late.pop(0)
+            pending = self._pending.pop(record.path, None)
+            outcome = record.outcome
+            if pending is not None and outcome is not None and not isinstance(outcome, RunCancelRequested):
+                self._settle(pending, outcome, self._payloads.pop(record.path, NULL))
+                return True
+        return False
+
+    def _settle(self, pending: Pending, outcome: Outcome, payload: msgspec.Raw) -> None:
+        try:
+            self._hand_over(pending, outcome, payload)
+        except Diverged:  # a map went on to its next item, and that call is not the recorded one
+            pass
+
+    def _hand_over(self, pending: Pending, outcome: Outcome, payload: msgspec.Raw) -> None:
+        match outcome:
+            case StepCompleted() | WaitSatisfied():
+                if pending.timer is not None:
+                    self._timers.pop(id(pending.timer), None)
+                    self._fire(pending.timer)
+                    return
+                try:
+                    value = pending.codec.decode(payload) if pending.codec is not None else None
+                except StepwellError as error:
+                    pending.settle(None, error)
+                else:
+                    pending.settle(value, None)
+            case StepFailed():
+                pending.settle(None, error_of(outcome.error, outcome.path))
+            case _:
+                name = outcome.path.name.partition(":")[2]
+                pending.settle(None, TimeoutError(f"signal {name!r} did not come in time"))
+
+
+def check_size(data: msgspec.Raw, place: str, name: object) -> None:
+    """Refuse a payload that is too large for the journal.
+
+    Raises:
+        Unserialisable: `place` and `name` are named.
+    """
+    size = len(memoryview(data))
+    if size > PAYLOAD_LIMIT:
+        raise Unserialisable(
+            f"{place} {name} is {size:,} bytes of JSON; the limit is {PAYLOAD_LIMIT:,}: write it to a file or an "
+            "object store in a task and pass its name"
+        )

@@ -1,0 +1,360 @@
+"""A workflow body's side of its run: what `ctx` and calls of tasks do when a body makes them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random as chance_source
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, MutableMapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from uuid import UUID
+
+import stepwell.errors
+from stepwell.authoring.context import Awaiter, Identity, OnError
+from stepwell.authoring.task import Task
+from stepwell.authoring.workflow import Workflow
+from stepwell.errors import ArgumentError, DefinitionError, Unserialisable
+from stepwell.model.codec import ValueCodec, content_hash
+from stepwell.model.commands import RecordValue, SetState, StartWait
+from stepwell.model.durations import Duration, micros
+from stepwell.model.entries import NULL, ValueKind
+from stepwell.model.ids import StepPath
+from stepwell.programs.asks import Asks, Pending, check_size
+from stepwell.programs.protocol import ChildRequest, Note, StepRequest
+from stepwell.programs.turnloop import Scope, TurnLoop
+from stepwell.programs.window import Cancel, Ended, Window
+
+_ANY = ValueCodec(Any, "a value")
+_NOW = ValueCodec(datetime, "ctx.now()")
+_RANDOM = ValueCodec(float, "ctx.random()")
+_UUID = ValueCodec(UUID, "ctx.uuid()")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MACHINERY = (os.path.dirname(asyncio.__file__), os.path.dirname(stepwell.errors.__file__) + os.sep)
+
+
+class Body:
+    """The `authoring.context.BodyContext` of one run.
+
+    Args:
+        identity: who the run is.
+        loop: on which the body runs.
+        asks: where its calls go.
+        clock: the real time in microseconds, for `ctx.now()`.
+        chance: the source of `ctx.random()` and `ctx.uuid()`.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        loop: TurnLoop,
+        asks: Asks,
+        clock: Callable[[], int],
+        chance: chance_source.Random,
+    ) -> None:
+        self.identity = identity
+        self.state: MutableMapping[str, object] = _RunState(self)
+        self.blocking: Awaiter | None = None
+        self.cancelled = False
+        self.notes: list[Note] = []
+        self.maps: dict[str, tuple[int, int, int]] = {}
+        self._loop = loop
+        self._asks = asks
+        self._clock = clock
+        self._chance = chance
+
+    # -- steps --------------------------------------------------------------------------------------------------
+
+    def call(
+        self, task: Task[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> Coroutine[Any, Any, Any]:  # Any: whatever the task returns
+        """Reserve the step's identity; it starts when the returned coroutine is awaited."""
+        self._asks.check_open()
+        request = self._step(self._loop.current_scope(), task, args, kwargs, task.options.key)
+        return self._await_step(request, self._place())
+
+    def _step(
+        self,
+        scope: Scope,
+        task: Task[..., Any],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        key: str | None,
+    ) -> StepRequest:
+        occurrence: int | str = scope.occurrence(task.name) if key is None else key
+        data = task.codec.encode(args, kwargs)
+        path = StepPath(scope.path, task.name, occurrence)
+        check_size(data, "the input of step", path)
+        return StepRequest(path=path, task=task, input=data, fingerprint=content_hash(bytes(data)))
+
+    def _place(self) -> str:
+        """File and line of the call, looked up only where a difference may have to be explained."""
+        return _caller() if self._asks.recorded.by_path else ""
+
+    async def _await_step(self, request: StepRequest, place: str) -> object:
+        future = self._loop.create_future()
+        path = self._ask(request, Pending(request.task.codec.returns, future), place)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._asks.cancel_step(path)
+            raise
+
+    def _ask(self, request: StepRequest, pending: Pending, place: str) -> StepPath:
+        task = request.task
+        return self._asks.step(request, (task.name, *task.options.aliases), task.options.on_change, pending, place)
+
+    def map_task(
+        self,
+        task: Task[..., Any],
+        items: Iterable[object],
+        concurrency: int | None,
+        on_error: OnError,
+        key: Callable[[Any], str] | None,
+        common: Mapping[str, object],
+    ) -> Coroutine[Any, Any, list[Any]]:  # Any: as the protocol says
+        """A step per item, without an asyncio task per item."""
+        self._asks.check_open()
+        scope = self._map_scope(f"{task.name}.map")
+        place = self._place()
+
+        def start(index: int, item: object, ended: Ended) -> Cancel:
+            name = str(key(item)) if key is not None else None
+            try:
+                request = self._step(scope, task, (item,), common, name)
+                path = self._ask(request, Pending(task.codec.returns, ended=ended), place)
+            except (ArgumentError, Unserialisable) as error:
+                ended(None, error)
+                return lambda: None
+            return lambda: self._asks.cancel_step(path)
+
+        return self._window(task.name, items, start, concurrency, on_error)
+
+    def map_function(
+        self,
+        function: Callable[[Any], Coroutine[Any, Any, Any]],
+        items: Iterable[object],
+        concurrency: int | None,
+        on_error: OnError,
+        label: str,
+    ) -> Coroutine[Any, Any, list[Any]]:  # Any: as the protocol says
+        """An asyncio task with a scope of its own per item."""
+        self._asks.check_open()
+        scope = self._map_scope(f"{label}.map")
+
+        def start(index: int, item: object, ended: Ended) -> Cancel:
+            task = self._loop.create_task(function(item), scope=scope.child("item", index + 1))
+            task.add_done_callback(lambda done: _report(done, ended))
+
+            def cancel() -> None:
+                task.cancel()
+
+            return cancel
+
+        return self._window(label, items, start, concurrency, on_error)
+
+    def _map_scope(self, name: str) -> Scope:
+        scope = self._loop.current_scope()
+        return scope.child(name, scope.occurrence(name))
+
+    def _window(
+        self,
+        label: str,
+        items: Iterable[object],
+        start: Callable[[int, object, Ended], Cancel],
+        concurrency: int | None,
+        on_error: OnError,
+    ) -> Coroutine[Any, Any, list[Any]]:  # Any: as the protocol says
+        if concurrency is not None and (isinstance(concurrency, bool) or concurrency < 1):
+            raise DefinitionError(f"map over {label}: concurrency={concurrency!r}; give a whole number from 1")
+        if on_error not in ("raise", "collect"):
+            raise DefinitionError(f"map over {label}: on_error={on_error!r}; use 'raise' or 'collect'")
+
+        def ticked(done: int, total: int, failed: int) -> None:
+            self.maps[label] = (done, total, failed)
+
+        collect = on_error == "collect"
+        return Window(self._loop, items, start, concurrency=concurrency, collect=collect, ticked=ticked).run()
+
+    # -- child runs ---------------------------------------------------------------------------------------------
+
+    def call_child(
+        self, workflow: Workflow[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> Coroutine[Any, Any, Any]:  # Any: whatever the workflow returns
+        """A child run as a step."""
+        request = self._child(workflow, args, kwargs, None, awaited=True, new_identity=False)
+        return self._await_child(request, self._place())
+
+    async def _await_child(self, request: ChildRequest, place: str) -> object:
+        future = self._loop.create_future()
+        pending = Pending(request.workflow.codec.returns, future)
+        path = self._asks.step(request, (request.workflow.name,), "pause", pending, place)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._asks.cancel_step(path)
+            raise
+
+    async def start(
+        self,
+        workflow: Workflow[..., Any],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        run_id: str | None,
+        new_identity: bool,
+    ) -> str:
+        """Start a run and go on; recorded, so a replay starts nothing."""
+        request = self._child(workflow, args, kwargs, run_id, awaited=False, new_identity=new_identity)
+        recorded = self._asks.recorded.values.get(request.path)
+        if recorded is None:
+            self._asks.requests.append(request)
+            return request.run_id
+        return cast("str", _ANY.decode(recorded.payload))
+
+    def _child(
+        self,
+        workflow: Workflow[..., Any],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        run_id: str | None,
+        *,
+        awaited: bool,
+        new_identity: bool,
+    ) -> ChildRequest:
+        self._asks.check_open()
+        scope = self._loop.current_scope()
+        name = workflow.name if awaited else f"start:{workflow.name}"
+        path = StepPath(scope.path, name, scope.occurrence(name))
+        data = workflow.codec.encode(args, kwargs)
+        check_size(data, "the input of child run", path)
+        return ChildRequest(
+            path=path,
+            workflow=workflow,
+            input=data,
+            fingerprint=content_hash(bytes(data)),
+            run_id=run_id or "",
+            awaited=awaited,
+            new_identity=new_identity,
+        ).named(self.identity.run_id)
+
+    # -- waits and values ---------------------------------------------------------------------------------------
+
+    def signal(self, name: str, hint: object, timeout: Duration | None) -> Coroutine[Any, Any, Any]:  # Any: payload
+        """Wait for a signal; the order of the calls decides who gets which."""
+        self._asks.check_open()
+        scope = self._loop.current_scope()
+        label = f"signal:{name}"
+        path = StepPath(scope.path, label, scope.occurrence(label))
+        within = None if timeout is None else micros(timeout, f"the timeout of signal {name!r}")
+        return self._await_signal(path, name, ValueCodec(hint, f"signal {name!r}"), within)
+
+    async def _await_signal(self, path: StepPath, name: str, codec: ValueCodec, within: int | None) -> object:
+        self._asks.check_open()
+        future = self._loop.create_future()
+        due = None if within is None else round(self._loop.now * 1_000_000) + within
+        path = self._asks.wait(StartWait(path=path, wait="signal", name=name, due=due), Pending(codec, future))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._asks.withdraw(path)
+            raise
+
+    def _value(self, kind: ValueKind, produce: Callable[[], object], codec: ValueCodec) -> Any:  # Any: codec's type
+        self._asks.check_open()
+        scope = self._loop.current_scope()
+        name = f"ctx.{kind}"
+        path = StepPath(scope.path, name, scope.occurrence(name))
+        recorded = self._asks.recorded.values.get(path)
+        if recorded is not None:
+            return codec.decode(recorded.payload)
+        payload = codec.encode(produce())
+        self._asks.requests.append(RecordValue(path=path, value=kind, payload=payload))
+        return codec.decode(payload)
+
+    def now(self) -> datetime:
+        """The real time, recorded."""
+        return cast("datetime", self._value("now", lambda: _EPOCH + timedelta(microseconds=self._clock()), _NOW))
+
+    def random(self) -> float:
+        """A random number, recorded."""
+        return cast("float", self._value("random", self._chance.random, _RANDOM))
+
+    def uuid(self) -> UUID:
+        """A random UUID (version 4), recorded."""
+        return cast("UUID", self._value("uuid", lambda: UUID(int=self._chance.getrandbits(128), version=4), _UUID))
+
+    def set_state(self, key: str, value: object, *, deleted: bool = False) -> None:
+        """Journal a change of `ctx.state`, unless the journal has it."""
+        self._asks.check_open()
+        scope = self._loop.current_scope()
+        name = f"ctx.state:{key}"
+        path = StepPath(scope.path, name, scope.occurrence(name))
+        payload = NULL if deleted else ValueCodec(Any, f"ctx.state[{key!r}]").encode(value)
+        check_size(payload, "ctx.state", key)
+        recorded = self._asks.recorded.states.get(path)
+        same = recorded is not None and recorded.deleted == deleted and bytes(recorded.payload) == bytes(payload)
+        if not same:
+            self._asks.requests.append(SetState(key=key, payload=payload, path=path, deleted=deleted))
+
+    # -- what is said -------------------------------------------------------------------------------------------
+
+    def progress(self, done: float, total: float | None, message: str) -> None:
+        """Tell readers how far the run is; silent during a rebuild."""
+        self._note("progress", {"done": done, "total": total, "message": message})
+
+    def log(self, message: str, fields: Mapping[str, object]) -> None:
+        """Write to the run's log; silent during a rebuild."""
+        self._note("log", {"message": message, **fields})
+
+    def _note(self, kind: str, fields: Mapping[str, object]) -> None:
+        if self._asks.live and not self._asks.closed:
+            self.notes.append(Note(kind, fields))
+
+
+class _RunState(MutableMapping[str, object]):
+    """`ctx.state` as the body sees it; a rebuild sets it again."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._values: dict[str, object] = {}
+
+    def __getitem__(self, key: str) -> object:
+        return self._values[key]
+
+    def __setitem__(self, key: str, value: object) -> None:
+        self._body.set_state(key, value)
+        self._values[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        if key not in self._values:
+            raise KeyError(key)
+        self._body.set_state(key, None, deleted=True)
+        del self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def _report(task: asyncio.Task[Any], ended: Ended) -> None:  # Any: whatever it returns
+    if task.cancelled():
+        ended(None, asyncio.CancelledError())
+    else:
+        error = task.exception()
+        ended(None if error is not None else task.result(), error)
+
+
+def _caller() -> str:
+    """File and line of the innermost frame that is not the engine's."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and is_machinery(frame.f_code.co_filename):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def is_machinery(filename: str) -> bool:
+    """Whether a file is asyncio's or ours."""
+    return filename.startswith(_MACHINERY) and f"{os.sep}examples{os.sep}" not in filename

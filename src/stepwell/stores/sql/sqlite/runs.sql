@@ -1,0 +1,97 @@
+-- Rows of runs: reading them, creating them, moving them forward, and the mailbox beside them.
+-- `[…]*` is repeated with commas between, once for each row that is handed over; `{name}` is another query's text.
+
+-- name: run_columns
+run_id, workflow, version, status, root, parent, priority, labels, created_at, updated_at, finished_at, next_seq,
+epoch, owner, wake_at, claims, input_hash
+
+-- name: run
+SELECT {run_columns} FROM runs WHERE run_id = ?
+
+-- name: runs_named
+SELECT id, {run_columns} FROM runs WHERE run_id IN ([?]*)
+
+-- name: runs_numbered
+SELECT id, {run_columns} FROM runs WHERE id IN ([?]*)
+
+-- name: last_run
+SELECT coalesce(max(id), 0) FROM runs
+
+-- name: insert_runs
+INSERT INTO runs (id, {run_columns}) VALUES [(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]*
+
+-- name: advance_going
+-- An append to a run that just goes on: nothing that stands in an index changes. The status is part of the fence
+-- only because it is taken from memory here.
+UPDATE runs SET next_seq = v.following, updated_at = v.at, claims = 0
+FROM (
+    SELECT column1 AS id, column2 AS epoch, column3 AS seq, column4 AS following, column5 AS status, column6 AS at
+    FROM (VALUES [(?, ?, ?, ?, ?, ?)]*)
+) AS v
+WHERE runs.id = v.id AND runs.epoch = v.epoch AND runs.next_seq = v.seq AND runs.status = v.status
+    AND runs.owner = ?
+
+-- name: advance_one
+-- The same for a single run.
+UPDATE runs SET next_seq = ?, updated_at = ?, claims = 0
+WHERE id = ? AND epoch = ? AND next_seq = ? AND status = ? AND owner = ?
+
+-- name: advance
+UPDATE runs SET
+    next_seq = v.following, updated_at = v.at, status = v.status, wake_at = v.wake_at, finished_at = v.finished_at,
+    owner = CASE WHEN v.gives_up THEN NULL ELSE runs.owner END,
+    claims = CASE WHEN v.following > v.seq OR v.gives_up THEN 0 ELSE runs.claims END
+FROM (
+    SELECT column1 AS id, column2 AS epoch, column3 AS seq, column4 AS following, column5 AS status, column6 AS at,
+        column7 AS wake_at, column8 AS finished_at, column9 AS gives_up
+    FROM (VALUES [(?, ?, ?, ?, ?, ?, ?, ?, ?)]*)
+) AS v
+WHERE runs.id = v.id AND runs.epoch = v.epoch AND runs.next_seq = v.seq AND runs.owner = ?
+
+-- name: insert_entries
+INSERT INTO journal (run, seq, epoch, kind, body, crc) VALUES [(?, ?, ?, ?, ?, ?)]*
+
+-- name: wake_unseen
+-- A run that was given up while a message came that its owner had not been shown: it is due again.
+UPDATE runs SET wake_at = min(coalesce(runs.wake_at, v.at), v.at)
+FROM (SELECT column1 AS id, column2 AS seen, column3 AS at FROM (VALUES [(?, ?, ?)]*)) AS v
+WHERE runs.id = v.id AND runs.owner IS NULL AND EXISTS (
+    SELECT 1 FROM mailbox WHERE mailbox.run = v.id AND mailbox.consumed_seq IS NULL AND mailbox.id > v.seen
+)
+
+-- name: wake
+UPDATE runs SET wake_at = v.at
+FROM (SELECT column1 AS id, column2 AS at FROM (VALUES [(?, ?)]*)) AS v
+WHERE runs.id = v.id AND runs.owner IS NULL AND (runs.wake_at IS NULL OR runs.wake_at > v.at)
+
+-- name: posted_before
+SELECT mailbox.run, mailbox.kind, mailbox.name, mailbox.key
+FROM (SELECT column1 AS run, column2 AS kind, column3 AS name, column4 AS key FROM (VALUES [(?, ?, ?, ?)]*)) AS v
+JOIN mailbox ON mailbox.run = v.run AND mailbox.kind = v.kind AND mailbox.name = v.name AND mailbox.key = v.key
+    AND mailbox.key <> ''
+
+-- name: last_message
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'mailbox'), 0)
+
+-- name: insert_messages
+INSERT INTO mailbox (id, run, kind, name, key, body, at, sender) VALUES [(?, ?, ?, ?, ?, ?, ?, ?)]*
+
+-- name: consume
+UPDATE mailbox SET consumed_seq = v.seq
+FROM (SELECT column1 AS id, column2 AS run, column3 AS seq FROM (VALUES [(?, ?, ?)]*)) AS v
+WHERE mailbox.id = v.id AND mailbox.run = v.run AND mailbox.consumed_seq IS NULL
+
+-- name: insert_blob
+INSERT OR IGNORE INTO blobs (hash, size, crc, data) VALUES (?, ?, ?, ?)
+
+-- name: insert_uses
+INSERT OR IGNORE INTO blob_uses (run, hash) VALUES [(?, ?)]*
+
+-- name: message_exists
+SELECT 1 FROM mailbox WHERE id = ?
+
+-- name: run_exists
+SELECT 1 FROM runs WHERE run_id = ?
+
+-- name: run_position
+SELECT next_seq, status, owner, updated_at FROM runs WHERE id = ?

@@ -1,0 +1,118 @@
+"""What can be asked of the writer: one object per caller's transaction, with the future that it completes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+from zlib import crc32
+
+from stepwell.model.entries import encode
+from stepwell.stores.digests import form_of
+from stepwell.stores.protocol import Append, Message, NewMessage, NewRun, RunRow
+from stepwell.stores.rules import gives_up
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepwell.model.entries import AnyEntry
+    from stepwell.stores.sqlite.group import Group
+
+EntryRow: TypeAlias = tuple[int, int, str, bytes, int]
+"""seq, epoch, kind, body, checksum."""
+
+
+class Creation:
+    """A run to create."""
+
+    __slots__ = ("digests", "error", "future", "new", "outcome", "rows", "size")
+
+    def __init__(self, new: NewRun, future: asyncio.Future[RunRow] | None) -> None:
+        self.new = new
+        self.future = future
+        self.rows, self.digests, self.size = encoded(new.entries, 1, 1 if new.owner is not None else 0)
+        self.size += sum(map(len, new.blobs.values()))
+        self.outcome: RunRow | None = None
+        self.error: BaseException | None = None
+
+
+class Appending:
+    """An append; `plain` when it is entries and nothing else."""
+
+    __slots__ = ("append", "children", "digests", "error", "future", "outcome", "plain", "rows", "size")
+
+    def __init__(self, append: Append, future: asyncio.Future[None]) -> None:
+        self.append = append
+        self.future = future
+        self.rows, self.digests, self.size = encoded(append.entries, append.seq, append.epoch)
+        self.children = [Creation(child, None) for child in append.children]
+        self.size += sum(child.size for child in self.children)
+        self.size += sum(map(len, append.blobs.values()))
+        self.plain = bool(self.rows) and not (
+            self.digests
+            or append.consumed
+            or append.children
+            or append.posts
+            or append.blobs
+            or gives_up(append)
+            or append.finished_at is not None
+        )
+        self.outcome: None = None
+        self.error: BaseException | None = None
+
+
+class Posting:
+    """A message to put into a mailbox."""
+
+    __slots__ = ("error", "future", "message", "outcome", "size")
+
+    def __init__(self, message: NewMessage, future: asyncio.Future[Message | None] | None) -> None:
+        self.message = message
+        self.future = future
+        self.size = len(message.body)
+        self.outcome: Message | None = None
+        self.error: BaseException | None = None
+
+
+class Call:
+    """Anything else: a function of the group, run alone and in its place."""
+
+    __slots__ = ("error", "function", "future", "outcome", "size")
+
+    def __init__(self, function: Callable[[Group], object], future: asyncio.Future[Any]) -> None:
+        self.function = function
+        self.future = future  # of whatever the function returns; the caller knows the type
+        self.size = 0
+        self.outcome: object = None
+        self.error: BaseException | None = None
+
+
+Change: TypeAlias = Creation | Appending | Posting | Call
+
+
+def encoded(entries: Sequence[AnyEntry], seq: int, epoch: int) -> tuple[list[EntryRow], list[str], int]:
+    """The entries as rows of the journal from `seq` on, the digests they refer to, and their bytes."""
+    rows: list[EntryRow] = []
+    digests: list[str] = []
+    size = 0
+    for entry in entries:
+        kind, fields = form_of(entry)
+        body = encode(entry)
+        rows.append((seq, epoch, kind, body, crc32(body, seq)))
+        if fields:
+            digests += [digest for field in fields if (digest := getattr(entry, field))]
+        size += len(body)
+        seq += 1
+    return rows, digests, size
+
+
+def settle(changes: Sequence[Change]) -> None:
+    """Complete the futures of changes that are done; on the loop's thread."""
+    for change in changes:
+        future = change.future
+        if future is None or future.done():
+            continue
+        if change.error is not None:
+            future.set_exception(change.error)
+        else:
+            future.set_result(change.outcome)  # type: ignore[arg-type]  # outcome and future are of one kind by class

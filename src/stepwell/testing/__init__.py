@@ -1,0 +1,1 @@
+"""What users of Stepwell test with; nothing of the product imports it."""
