@@ -1,0 +1,1 @@
+"""Programs that show Stepwell at work, shipped with it: `stepwell demo` runs one."""
