@@ -35,7 +35,7 @@ from stepwell.model.entries import INLINE_LIMIT, NO_PAYLOAD, PAYLOAD_LIMIT, OnCh
 from stepwell.model.failure import Failure
 from stepwell.model.ids import SECOND, run_id
 from stepwell.model.lifecycle import SET_ASIDE, TERMINAL
-from stepwell.model.state import State, replay
+from stepwell.model.state import State, evolve, replay
 from stepwell.stores import open_store
 from stepwell.stores.memory import MemoryStore
 from stepwell.stores.protocol import Filter, Finding, Message, MessageKind, NewMessage, NewRun, RunRow, Store, Stored
@@ -46,6 +46,9 @@ T = TypeVar("T")
 Durability: TypeAlias = Literal["sync", "async", "exit", "memory"]
 
 _REVIVING = frozenset({"resume", "retry", "cancel"})
+
+PAGE = 1000
+"""Entries of a journal read at a time."""
 
 FOLLOW_POLL = 0.1
 """How often a reader of a run that another process drives looks again (seconds)."""
@@ -453,8 +456,22 @@ class Stepwell:
 
     async def state(self, id: str, *, at: int | None = None) -> State:
         """The fold of the run's journal, up to and including seq `at` when given."""
-        stored = await self.entries(id)
-        return replay(one.entry for one in stored if at is None or one.seq <= at)
+        state = State()
+        async for one in self.scan(id):
+            if at is not None and one.seq > at:
+                break
+            evolve(state, one.entry)
+        return state
+
+    async def scan(self, id: str, *, after: int = 0) -> AsyncIterator[Stored]:
+        """The run's journal from `after` on as it is now, read in pages: a long one is never in memory as a whole."""
+        while True:
+            page = await self.entries(id, after=after, limit=PAGE)
+            for one in page:
+                yield one
+            if len(page) < PAGE:
+                return
+            after = page[-1].seq
 
     async def payload(self, inline: msgspec.Raw, blob: str) -> bytes:
         """The JSON of a payload wherever an entry keeps it."""
@@ -505,8 +522,10 @@ class Stepwell:
 
     async def _is_at_rest(self, row: RunRow) -> bool:
         """Whether the run has ended or is set aside, and no accepted verb is about to change that."""
-        if row.status not in TERMINAL | SET_ASIDE:
+        if row.status not in TERMINAL | SET_ASIDE or row.wake_at is not None:
             return False
+        if row.owner is None:  # a verb that came before the end was written, and was not seen, changes nothing now
+            return True
         return not any(message.kind in _REVIVING for message in await self._store_of(row.run_id).mailbox(row.run_id))
 
     async def _result(self, id: str, codec: ValueCodec | None, timeout: Duration | None) -> object:

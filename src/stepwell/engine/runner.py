@@ -54,6 +54,7 @@ from stepwell.model.entries import (
     RunCreated,
     StepCompleted,
     StepFailed,
+    StepStarted,
 )
 from stepwell.model.failure import Failure
 from stepwell.model.ids import StepPath
@@ -107,6 +108,7 @@ class Runner:
         history: Sequence[AnyEntry],
         blobs: dict[str, bytes],
         messages: Sequence[Message],
+        claims: int = 0,
     ) -> None:
         self.engine = engine
         self.state = state
@@ -118,6 +120,7 @@ class Runner:
         self.waits = WaitDesk(self)
         self.store = store
         self._epoch = epoch
+        self._is_suspect = claims > 1
         self._sync = state.durability == "sync"
         self._history: list[AnyEntry] | None = list(history)
         self._payloads = blobs
@@ -515,6 +518,10 @@ class Runner:
     def _commit(self) -> None:
         ended = self.state.status in TERMINAL
         if not (self._entries or self._consumed or self._posts):
+            if self._is_suspect:
+                # Its body was rebuilt and waits, for a slot perhaps: whatever ends the workers, it is not this run.
+                self._append([], release=False)
+                return
             self._rest()
             return
         if self._must_reload:
@@ -545,6 +552,7 @@ class Runner:
             at=self._now,
             finished_at=self._now if self.state.ended else None,
             release=release,
+            progress=not _is_only_again(entries),
             seen=self._seen() if release else 0,
             consumed=tuple(self._consumed),
             children=tuple(self._new_runs),
@@ -553,6 +561,7 @@ class Runner:
         )
         self._consumed, self._new_runs, self._posts, self._blobs = [], [], [], {}
         self._next_seq += len(entries)
+        self._is_suspect = False
         self._committing += 1
         self._releasing = release
         self.engine.hint(len(launches))
@@ -591,7 +600,7 @@ class Runner:
             self._leave()
             return
         if self._want_release and not self._committing:
-            self._append([], release=True)
+            self._release_now()
             return
         if self._sync:
             self._act(launches)
@@ -660,14 +669,19 @@ class Runner:
 
     def release(self) -> None:
         """Give the run up at shutdown; attempts still in flight are left to whoever claims it next."""
-        if self.gone or self._releasing:
+        if self.gone or self._releasing or self._want_release:
             return
-        self._is_cut_off = bool(self.steps.busy or self._deliveries or self.state.status in ("running", "pending"))
-        self.steps.drop_all()
         self._want_release = True
         if not self._committing:
-            self._now = max(self.engine.clock.now(), self.state.updated_at)
-            self._append([], release=True)
+            self._release_now()
+
+    def _release_now(self) -> None:
+        self._now = max(self.engine.clock.now(), self.state.updated_at)
+        if self._program is not None:
+            self.steps.take_outcomes()
+        self._is_cut_off = bool(self.steps.busy or self._deliveries or self.state.status in ("running", "pending"))
+        self.steps.drop_all()
+        self._append([], release=True)
 
     def abandon(self) -> None:
         """Leave without a word: the run belongs to another worker now."""
@@ -705,3 +719,8 @@ class Runner:
     def stored(self, append: Append) -> list[Stored]:
         """What a commit added, as readers see it."""
         return [Stored(append.seq + n, append.epoch, entry) for n, entry in enumerate(append.entries)]
+
+
+def _is_only_again(entries: Sequence[AnyEntry]) -> bool:
+    """Whether these entries do nothing but start again what was in flight when a worker died."""
+    return bool(entries) and all(isinstance(entry, StepStarted) and entry.attempt > 1 for entry in entries)

@@ -46,6 +46,11 @@ class StepDesk:
         self._launches: list[Attempt] = []
 
     @property
+    def in_flight(self) -> bool:
+        """Whether an attempt runs."""
+        return any(step.attempt is not None for step in self._steps.values())
+
+    @property
     def busy(self) -> bool:
         """Whether a step runs, or could run as soon as there is a slot."""
         return any(step.attempt is not None or step.ticket is not None for step in self._steps.values())
@@ -87,8 +92,8 @@ class StepDesk:
         self._runner.wake()
 
     def admit(self) -> None:
-        """Start an attempt of every step that has its slots."""
-        while self._granted:
+        """Start an attempt of every step that has its slots; none any more once the engine closes."""
+        while self._granted and not self._runner.engine.closing:
             step = self._steps.get(self._granted.popleft())
             if step is None or step.ticket is None or step.attempt is not None:
                 continue

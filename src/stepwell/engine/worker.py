@@ -109,6 +109,14 @@ class Engine:
             self.loop.create_task(self._keep_claiming()),
             self.loop.create_task(self._keep_polling()),
         ]
+        for task in self._tasks:
+            task.add_done_callback(self._loop_ended)
+
+    def _loop_ended(self, task: asyncio.Task[None]) -> None:
+        """A loop of the engine ends when it is cancelled; anything else means that the store is gone for good."""
+        if not task.cancelled() and task.exception() is not None:
+            _log.critical("the engine stops: %s", task.exception(), exc_info=task.exception())
+            self.lose()
 
     async def close(self, grace: int) -> None:
         """Claim nothing more, give attempts in flight `grace` microseconds to end, then leave them to recovery."""
@@ -117,7 +125,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._chores, return_exceptions=True)
         deadline = self.clock.now() + grace
-        while grace and any(r.steps.busy for r in self.runners.values()) and self.clock.now() < deadline:
+        while grace and any(r.steps.in_flight for r in self.runners.values()) and self.clock.now() < deadline:
             await self._nap(self.clock.now() + SECOND // 20)
         for runner in tuple(self.runners.values()):
             runner.release()
@@ -320,12 +328,12 @@ class Engine:
                 self.degraded(error)
                 continue
             if not held:
+                _log.error("worker %s lost the right to drive %s to another process", self.worker, self.store.url)
                 self.lose()
                 return
 
     def lose(self) -> None:
-        """Another process drives this store now: stop at once, write nothing more."""
-        _log.error("worker %s lost the right to drive %s to another process; it stops", self.worker, self.store.url)
+        """Stop at once and write nothing more: the runs belong to others, or the store to nobody."""
         self.lost = True
         self.closing = True
         for runner in tuple(self.runners.values()):
@@ -393,7 +401,7 @@ class Engine:
         for runner in tuple(self.runners.values()):
             if dropped >= CLAIM_PAGE:
                 return
-            if runner.state.status == "waiting" and runner.drop_if_idle():
+            if runner.state.status in ("waiting", "paused", "stuck") and runner.drop_if_idle():
                 dropped += 1
 
     async def _adopt(self, store: Store, claimed: Claimed) -> None:
@@ -411,7 +419,15 @@ class Engine:
             return
         workflow = self.workflows[row.workflow]
         runner = Runner(
-            self, store, workflow, state, row.epoch, history=entries, blobs=blobs, messages=claimed.messages
+            self,
+            store,
+            workflow,
+            state,
+            row.epoch,
+            history=entries,
+            blobs=blobs,
+            messages=claimed.messages,
+            claims=row.claims,
         )
         self.runners[row.run_id] = runner
         for message in self._early.pop(row.run_id, ()):

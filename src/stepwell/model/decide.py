@@ -129,7 +129,9 @@ def _start_attempt(state: State, command: StartAttempt, now: int) -> Entries:
                 child=command.child,
             ),
         )
-    return (StepStarted(at=now, path=command.path, attempt=step.attempt + 1, step=step.step, child=step.child),)
+    # The clock was read again since this moment began: a retry never stands before its time in the journal.
+    at = max(now, step.retry_at or now)
+    return (StepStarted(at=at, path=command.path, attempt=step.attempt + 1, step=step.step, child=step.child),)
 
 
 def _fail_attempt(state: State, command: FailAttempt, now: int) -> Entries:

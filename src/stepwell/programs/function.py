@@ -130,6 +130,7 @@ class FunctionProgram:
     def go_live(self) -> None:
         """What no call has taken by now is an orphan."""
         self._asks.live = True
+        self.recorded.settle()
         self._find_deadlock()
 
     def close(self) -> None:

@@ -10,7 +10,9 @@ its record at its exact path. With changed code:
 Records that no call takes are orphans: listed, never run again.
 
 A retry of a run withdraws the failures that ended it. From the first withdrawn entry on, steps and waits that the
-dying body cancelled count as open again, because their cancellation was a consequence of what is withdrawn.
+dying body cancelled count as open again, because their cancellation was a consequence of what is withdrawn. Steps that
+began there, the *aftermath*, are taken only by a call that fits exactly: a `finally` block that was run with other
+values on the way out is no change of the code.
 """
 
 from __future__ import annotations
@@ -45,10 +47,11 @@ Delivery: TypeAlias = StepCompleted | StepFailed | WaitSatisfied | WaitTimedOut 
 class Record:
     """What the journal knows of one step or wait."""
 
-    __slots__ = ("cancelled", "consumed", "outcome", "passed", "start", "started_attempts")
+    __slots__ = ("cancelled", "consumed", "is_aftermath", "outcome", "passed", "start", "started_attempts")
 
-    def __init__(self, start: StepStarted | WaitStarted) -> None:
+    def __init__(self, start: StepStarted | WaitStarted, is_aftermath: bool = False) -> None:
         self.start = start
+        self.is_aftermath = is_aftermath
         self.started_attempts = 1
         self.outcome: Delivery | None = None
         self.consumed = False
@@ -82,17 +85,17 @@ class Records:
         self.deliveries: list[Delivery] = []
         self._moved: dict[tuple[str, str], list[Record]] | None = None
         self._in_scope: dict[tuple[tuple[tuple[str, int], ...], str], list[Record]] = {}
-        withdrawn = _withdrawn(entries)
+        withdrawn, aftermath = _withdrawn(entries)
         for index, entry in enumerate(entries):
             if index not in withdrawn:
-                self._add(entry)
+                self._add(entry, index in aftermath)
 
-    def _add(self, entry: AnyEntry) -> None:
+    def _add(self, entry: AnyEntry, is_aftermath: bool) -> None:
         match entry:
             case StepStarted():
                 record = self.by_path.get(entry.path)
                 if record is None:
-                    self.by_path[entry.path] = Record(entry)
+                    self.by_path[entry.path] = Record(entry, is_aftermath)
                 else:
                     record.started_attempts = entry.attempt
             case StepCompleted() | WaitSatisfied() | WaitTimedOut():
@@ -134,11 +137,11 @@ class Records:
             moved.consumed = True
             return moved
         if exact is not None and not exact.consumed:
-            return Changed(exact)
+            return None if exact.is_aftermath else Changed(exact)
         if live or isinstance(path.occurrence, str):
             return None
         left = [r for name in names for r in self._in_scope.get((path.scope, name), ()) if not r.consumed]
-        return next((Changed(r) for r in left if not _comes_later(r.path, path)), None)
+        return next((Changed(r) for r in left if not (r.is_aftermath or _comes_later(r.path, path))), None)
 
     def take(self, path: StepPath) -> Record | None:
         """The record at this very path, if no call has taken it."""
@@ -163,9 +166,18 @@ class Records:
             path = StepPath(path.scope, path.name, path.occurrence, path.revision + 1)
         return path
 
+    def settle(self) -> None:
+        """All that was recorded is delivered: keep of what was found again only that its place is taken."""
+        self.deliveries.clear()
+        self._moved = None
+        self._in_scope.clear()
+        for path, record in self.by_path.items():
+            if record.consumed and (record.outcome is not None or record.cancelled):
+                self.by_path[path] = _TAKEN
+
     def orphans(self) -> list[StepPath]:
         """Recorded steps and waits that today's body has not asked for, in journal order."""
-        return [record.path for record in self.by_path.values() if not record.consumed and not record.cancelled]
+        return [path for path, record in self.by_path.items() if not record.consumed and not record.cancelled]
 
 
 def _comes_later(recorded: StepPath, called: StepPath) -> bool:
@@ -174,13 +186,20 @@ def _comes_later(recorded: StepPath, called: StepPath) -> bool:
     return recorded.name == called.name and isinstance(later, int) and isinstance(now, int) and later > now
 
 
-def _withdrawn(entries: Sequence[AnyEntry]) -> set[int]:
-    """Positions of entries that a later retry of the run took back."""
+_TAKEN = Record(WaitStarted(at=0, path=StepPath((), "", 0)))
+_TAKEN.consumed = True
+
+
+def _withdrawn(entries: Sequence[AnyEntry]) -> tuple[set[int], set[int]]:
+    """Positions of entries that a later retry of the run took back, and of the aftermath of these."""
     result: set[int] = set()
+    aftermath: set[int] = set()
     for position, entry in enumerate(entries):
         if isinstance(entry, RunResumed) and entry.retry:
-            result |= _withdrawn_by(entry, entries[:position])
-    return result
+            taken = _withdrawn_by(entry, entries[:position])
+            result |= taken
+            aftermath |= set(range(min(taken, default=position), position))
+    return result, aftermath
 
 
 def _withdrawn_by(retry: RunResumed, before: Sequence[AnyEntry]) -> set[int]:
