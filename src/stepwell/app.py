@@ -485,8 +485,8 @@ class Stepwell:
                 after = one.seq
                 yield one
             if not stored:
-                row = await self.get(id)
-                if row.next_seq == after + 1 and await self._is_at_rest(row):
+                row = await self._at_rest(id)
+                if row is not None and row.next_seq == after + 1:
                     return
                 await asyncio.sleep(FOLLOW_POLL)
 
@@ -510,7 +510,7 @@ class Stepwell:
         while True:
             seen = self._engine.ended(id) if self._engine is not None else None
             moves = self._engine is not None and self._engine.moves(id)
-            if not moves and await self._is_at_rest(await self.get(id)):
+            if not moves and await self._at_rest(id) is not None:
                 return None
             if seen is None:
                 await asyncio.sleep(FOLLOW_POLL)
@@ -520,13 +520,13 @@ class Stepwell:
             if done and seen.result().status in TERMINAL | SET_ASIDE:
                 return seen.result()
 
-    async def _is_at_rest(self, row: RunRow) -> bool:
-        """Whether the run has ended or is set aside, and no accepted verb is about to change that."""
-        if row.status not in TERMINAL | SET_ASIDE or row.wake_at is not None:
-            return False
-        if row.owner is None:  # a verb that came before the end was written, and was not seen, changes nothing now
-            return True
-        return not any(message.kind in _REVIVING for message in await self._store_of(row.run_id).mailbox(row.run_id))
+    async def _at_rest(self, id: str) -> RunRow | None:
+        """The run's row when it has ended or is set aside, and no accepted verb is about to change that; else None."""
+        # The mailbox first: a verb that is no longer in it has changed the row already.
+        messages = await self._store_of(id).mailbox(id)
+        row = await self.get(id)
+        is_reviving = any(message.kind in _REVIVING for message in messages)
+        return None if is_reviving or row.status not in TERMINAL | SET_ASIDE else row
 
     async def _result(self, id: str, codec: ValueCodec | None, timeout: Duration | None) -> object:
         limit = None if timeout is None else micros(timeout, "timeout") / SECOND

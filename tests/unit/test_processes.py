@@ -34,7 +34,7 @@ def importable_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
 def envelope(task: str, **parameters: Any) -> bytes:
     where = task if ":" in task else f"process_tasks:{task}"
     body = msgspec.Raw(msgspec.json.encode(parameters))
-    return encode(Envelope(task=where, run_id="r_1", step="work#1", attempt=2, key="r_1/work#1", input=body))
+    return encode(Envelope(task=where, run_id="r_1", step="work#1", attempt=2, input=body))
 
 
 def ignore(note: bytes) -> None:
@@ -306,7 +306,7 @@ def test_cancelling_a_call_that_waits_for_a_process_disturbs_nobody(tmp_path: Pa
             await asyncio.sleep(0)
             second.cancel()
             (tmp_path / "go").touch()
-            assert await first == "r_1 work#1 2 r_1/work#1"
+            assert await first == "r_1 work#1 2 r_1:work#1"
 
     go(main)
 
@@ -324,7 +324,7 @@ def test_notes_arrive_while_the_task_runs(tmp_path: Path) -> None:
 
         async with pool_of(1) as pool:
             reply = await pool.run(envelope("beat", until=str(tmp_path / "seen")), on_note=on_note)
-        assert msgspec.json.decode(decode_reply(reply).output) == "r_1 work#1 2 r_1/work#1"
+        assert msgspec.json.decode(decode_reply(reply).output) == "r_1 work#1 2 r_1:work#1"
         assert [note.kind for note in notes] == ["heartbeat", "log"]
 
     go(main)
@@ -406,7 +406,7 @@ async def main():
     pool = ProcessPool(1)
     for title in ("loud", ""):
         body = msgspec.Raw(msgspec.json.encode({"page": {"title": title}}))
-        work = encode(Envelope(shout.location, "r", "s", 1, "k", body))
+        work = encode(Envelope(shout.location, "r", "s", 1, body))
         reply = decode_reply(await pool.run(work, on_note=print))
         failure = reply.failure
         print(bytes(reply.output).decode() if failure is None else failure.type + ": " + failure.message)

@@ -114,27 +114,41 @@ class BodyContext(Protocol):
 
 
 class AttemptContext:
-    """What the code of one attempt may ask: who it is, whether it is wanted, and how to be heard."""
+    """What the code of one attempt may ask: who it is, whether it is wanted, and how to be heard.
 
-    __slots__ = ("_cancelled", "attempt", "idempotency_key", "identity", "note", "run_id", "step")
+    `step` is anything whose text is the step's readable path; the texts are made when they are asked for.
+    """
+
+    __slots__ = ("_cancelled", "_step", "attempt", "identity", "note")
 
     def __init__(
         self,
-        run_id: str,
-        step: str,
+        identity: Identity,
+        step: object,
         attempt: int,
-        idempotency_key: str,
         note: Callable[[str, dict[str, object]], None],
         cancelled: Callable[[], bool],
-        identity: Identity | None = None,
     ) -> None:
-        self.run_id = run_id
-        self.step = step
+        self.identity = identity
         self.attempt = attempt
-        self.idempotency_key = idempotency_key
         self.note = note
-        self.identity = identity or Identity(run_id, "", None, run_id)
+        self._step = step
         self._cancelled = cancelled
+
+    @property
+    def run_id(self) -> str:
+        """The run that the step belongs to."""
+        return self.identity.run_id
+
+    @property
+    def step(self) -> str:
+        """The readable path of the step."""
+        return str(self._step)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this step, and for no other step."""
+        return f"{self.identity.run_id}:{self._step}"
 
     @property
     def cancelled(self) -> bool:

@@ -32,7 +32,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a step's attempt needs elsewhere; one JSON object.
 
     `task` is where the function is found: `module:qualname`, or `file:/absolute/path.py:qualname` for one that
-    a script defines (`Task.location`). `key` is the idempotency key, `input` a JSON object of parameters,
+    a script defines (`Task.location`). `input` is a JSON object of parameters,
     `identity` what the task sees as `ctx.identity`.
     """
 
@@ -40,7 +40,6 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     run_id: str
     step: str
     attempt: int
-    key: str
     input: msgspec.Raw
     identity: Identity | None = None
 
@@ -137,13 +136,7 @@ def _set_attempt_context(work: Envelope, note: Callable[[bytes], None], cancelle
 
     attempt_context.set(
         AttemptContext(
-            run_id=work.run_id,
-            step=work.step,
-            attempt=work.attempt,
-            idempotency_key=work.key,
-            note=tell,
-            cancelled=cancelled,
-            identity=work.identity,
+            work.identity or Identity(work.run_id, "", None, work.run_id), work.step, work.attempt, tell, cancelled
         )
     )
 

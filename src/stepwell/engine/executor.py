@@ -51,7 +51,6 @@ class Attempt:
         "expired",
         "identity",
         "input",
-        "key",
         "limit",
         "limit_name",
         "number",
@@ -76,7 +75,6 @@ class Attempt:
         self.number = number
         self.input = input
         self.identity = identity
-        self.key = f"{identity.run_id}:{path}"
         self.limit = limit
         self.limit_name = limit_name
         self.ended = ended
@@ -86,6 +84,10 @@ class Attempt:
         self.beat_alarm: asyncio.TimerHandle | None = None
         self._alarms: list[asyncio.TimerHandle] = []
         self._stop: Callable[[], object] | None = None
+
+    def is_cancelled(self) -> bool:
+        """Whether the outcome is no longer wanted."""
+        return self.cancelled
 
     def cancel(self) -> None:
         """Stop it as far as its executor can; no outcome is reported. Idempotent."""
@@ -233,16 +235,13 @@ class Executor:
         attempt.stopper(task.cancel)
 
     async def _on_loop(self, attempt: Attempt) -> None:
-        identity = attempt.identity
         current.set(
             AttemptContext(
-                identity.run_id,
-                str(attempt.path),
+                attempt.identity,
+                attempt.path,
                 attempt.number,
-                attempt.key,
                 functools.partial(self._note, attempt),
-                lambda: attempt.cancelled,
-                identity,
+                attempt.is_cancelled,
             )
         )
         codec = attempt.task.codec
@@ -282,16 +281,13 @@ class Executor:
             self._loop.call_soon(attempt.finish, attempt.expired)
 
     def _thread_main(self, attempt: Attempt) -> Outcome:
-        identity = attempt.identity
         current.set(
             AttemptContext(
-                identity.run_id,
-                str(attempt.path),
+                attempt.identity,
+                attempt.path,
                 attempt.number,
-                attempt.key,
                 functools.partial(self._note_from_thread, attempt),
-                lambda: attempt.cancelled,
-                identity,
+                attempt.is_cancelled,
             )
         )
         codec = attempt.task.codec
@@ -320,7 +316,6 @@ class Executor:
                 run_id=attempt.identity.run_id,
                 step=str(attempt.path),
                 attempt=attempt.number,
-                key=attempt.key,
                 input=attempt.input,
                 identity=attempt.identity,
             )

@@ -580,7 +580,9 @@ class Runner:
     def _wake_at(self) -> int | None:
         if self.state.pause is not None or self.state.ended:
             return None
-        return self._now if self._is_cut_off else self.state.next_due
+        if self._is_cut_off:
+            return self._now
+        return self.state.next_due if self.state.waits or self.state.attempts_in_flight == 0 else None
 
     def _offer(self, append: Append, launches: list[Attempt]) -> None:
         future = self.store.append(append)

@@ -302,7 +302,7 @@ class MemoryStore:
                 finished_at=append.finished_at,
                 wake_at=wake_after(append),
                 owner=None if gives_up(append) else row.owner,
-                claims=0 if append.entries or gives_up(append) else row.claims,
+                claims=0 if append.progress or gives_up(append) else row.claims,
             )
         )
         self._write(append.run_id, append.epoch, append.seq, append.entries, append.blobs)

@@ -42,7 +42,7 @@ class RunRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `next_seq` is the seq of the next entry; `wake_at` is when the run wants to be driven (None: not before a
     message arrives); `owner` is the worker that drives it, under `epoch`; `claims` counts claims since the
-    journal last grew or the run was given up in good order; `input_hash` is the hex content hash of the input, for
+    run last made progress or was given up in good order; `input_hash` is the hex content hash of the input, for
     idempotent starts.
     """
 
@@ -123,6 +123,8 @@ class Append(msgspec.Struct, frozen=True):
     `release` gives the run up (owner becomes None; it is claimable again at `wake_at` or when a message comes);
     when the mailbox then holds an unconsumed message with `id > seen`, `wake_at` becomes `at`: it came while the
     run was on its way out and its driver does not know of it.
+    `progress` is False when the entries only start again what a crash cut off: the row's `claims` then stay as they
+    are, so that a run that kills every worker which takes it is seen. True, also without entries, sets them to 0.
     `consumed` are ids of this run's messages; `children` are created (one whose id exists already is left alone);
     `posts` go to other runs' mailboxes, and are dropped when those runs are gone or have ended; `blobs` maps content
     hash to bytes. Entries may be empty.
@@ -137,6 +139,7 @@ class Append(msgspec.Struct, frozen=True):
     at: int
     finished_at: int | None = None
     release: bool = False
+    progress: bool = True
     seen: int = 0
     consumed: tuple[int, ...] = ()
     children: tuple[NewRun, ...] = ()

@@ -37,7 +37,7 @@ class Creation:
 
 
 class Appending:
-    """An append; `plain` when it is entries and nothing else."""
+    """An append; `plain` when it is entries that bring the run forward, and nothing else."""
 
     __slots__ = ("append", "children", "digests", "error", "future", "outcome", "plain", "rows", "size")
 
@@ -49,7 +49,8 @@ class Appending:
         self.size += sum(child.size for child in self.children)
         self.size += sum(map(len, append.blobs.values()))
         self.plain = bool(self.rows) and not (
-            self.digests
+            not append.progress
+            or self.digests
             or append.consumed
             or append.children
             or append.posts

@@ -282,8 +282,10 @@ class Group:
             following = last.seq + len(last.entries)
             row = (owned.number, first.epoch, first.seq, following, last.status, last.at)
             ends, wake_at = gives_up(last), wake_after(last)
+            progress = any(appending.append.progress for appending in line)
             if (
                 owned.status == last.status
+                and progress
                 and not (ends or owned.sleeps)
                 and wake_at is None
                 and following > first.seq
@@ -291,7 +293,7 @@ class Group:
             ):
                 going.append(row)
                 continue
-            changing.append((*row, wake_at, last.finished_at, ends))
+            changing.append((*row, wake_at, last.finished_at, ends, progress))
             self._taken[first.run_id] = Owned(owned.number, last.status, wake_at is not None)
         tail = (self.holdings.worker,)
         moved = self.session.update("advance_going", going, tail) if going else 0

@@ -40,11 +40,11 @@ WHERE id = ? AND epoch = ? AND next_seq = ? AND status = ? AND owner = ?
 UPDATE runs SET
     next_seq = v.following, updated_at = v.at, status = v.status, wake_at = v.wake_at, finished_at = v.finished_at,
     owner = CASE WHEN v.gives_up THEN NULL ELSE runs.owner END,
-    claims = CASE WHEN v.following > v.seq OR v.gives_up THEN 0 ELSE runs.claims END
+    claims = CASE WHEN v.progress OR v.gives_up THEN 0 ELSE runs.claims END
 FROM (
     SELECT column1 AS id, column2 AS epoch, column3 AS seq, column4 AS following, column5 AS status, column6 AS at,
-        column7 AS wake_at, column8 AS finished_at, column9 AS gives_up
-    FROM (VALUES [(?, ?, ?, ?, ?, ?, ?, ?, ?)]*)
+        column7 AS wake_at, column8 AS finished_at, column9 AS gives_up, column10 AS progress
+    FROM (VALUES [(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]*)
 ) AS v
 WHERE runs.id = v.id AND runs.epoch = v.epoch AND runs.next_seq = v.seq AND runs.owner = ?
 
