@@ -17,7 +17,7 @@ from stepwell.authoring.workflow import Workflow, workflow_of
 from stepwell.engine.clock import Clock, SystemClock, system_chance
 from stepwell.engine.feed import Reader
 from stepwell.engine.limits import Limits
-from stepwell.engine.runner import VerbBody
+from stepwell.engine.verbs import VerbBody
 from stepwell.engine.worker import Engine
 from stepwell.errors import (
     DefinitionError,

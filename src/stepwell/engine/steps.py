@@ -105,7 +105,7 @@ class StepDesk:
     def _start(self, step: _Step) -> None:
         request = step.request
         known = self._runner.state.steps.get(request.path)
-        inline, blob = self._runner.stow(request.input) if known is None else (NO_PAYLOAD, "")
+        inline, blob = self._runner.ledger.stow(request.input) if known is None else (NO_PAYLOAD, "")
         command = StartAttempt(
             path=request.path,
             input=inline,
@@ -145,7 +145,7 @@ class StepDesk:
                 self._complete(attempt, outcome)
 
     def _complete(self, attempt: Attempt, output: msgspec.Raw) -> None:
-        inline, blob = self._runner.stow(output)
+        inline, blob = self._runner.ledger.stow(output)
         command = CompleteAttempt(path=attempt.path, attempt=attempt.number, output=inline, output_blob=blob)
         for entry in self._runner.apply(command):
             if isinstance(entry, StepCompleted):

@@ -68,7 +68,7 @@ class WaitDesk:
 
     def _give(self, path: StepPath, message: Message) -> None:
         payload = msgspec.Raw(message.body) if message.body else NULL
-        inline, blob = self._runner.stow(payload)
+        inline, blob = self._runner.ledger.stow(payload)
         command = SatisfyWait(path=path, payload=inline, payload_blob=blob, by=message.by)
         for entry in self._runner.apply(command):
             if isinstance(entry, WaitSatisfied):

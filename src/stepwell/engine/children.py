@@ -1,0 +1,138 @@
+"""The child runs of one run: started with its entries, cancelled with it, heard when they end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from stepwell.engine.verbs import VerbBody
+from stepwell.model.codec import content_hash
+from stepwell.model.commands import AnyCommand, CompleteAttempt, FailAttempt, RecordValue, StartAttempt
+from stepwell.model.entries import NO_PAYLOAD, RunCreated, StepCompleted, StepFailed
+from stepwell.model.failure import Failure
+from stepwell.model.ids import StepPath
+from stepwell.model.retry import ONCE
+from stepwell.programs.protocol import ChildRequest
+from stepwell.stores.protocol import MessageKind, NewMessage, NewRun
+
+if TYPE_CHECKING:
+    from stepwell.engine.runner import Runner
+
+
+class ChildBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an ended child run tells its parent."""
+
+    path: StepPath
+    output: msgspec.Raw = NO_PAYLOAD
+    output_blob: str = ""
+    error: Failure | None = None
+
+
+class ChildDesk:
+    """Both ends of the line between a run and the runs that it starts."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def begin(self, request: ChildRequest) -> None:
+        """Start a child run in the transaction that journals its step; one that was started before is only awaited."""
+        runner = self._runner
+        if not request.awaited:
+            payload = msgspec.Raw(msgspec.json.encode(request.run_id))
+            runner.apply(RecordValue(path=request.path, value="start", payload=payload))
+            runner.ledger.new_runs.append(self._new_run(request))
+            return
+        if request.path in runner.state.steps:
+            return  # it was started before a restart and tells us when it ends
+        inline, blob = runner.ledger.stow(request.input)
+        runner.apply(
+            StartAttempt(
+                path=request.path,
+                step="child",
+                input=inline,
+                input_blob=blob,
+                fingerprint=request.fingerprint,
+                child=request.run_id,
+                attempt=request.attempt,
+            )
+        )
+        if request.attempt > 1:
+            self._post(request.run_id, "retry", f"run {runner.run_id} is retried")
+        else:
+            runner.ledger.new_runs.append(self._new_run(request))
+
+    def _new_run(self, request: ChildRequest) -> NewRun:
+        runner = self._runner
+        runner.engine.register(request.workflow)
+        inline, blob = runner.ledger.stow(request.input)
+        own = request.new_identity
+        created = RunCreated(
+            at=runner.now,
+            run_id=request.run_id,
+            workflow=request.workflow.name,
+            version=request.workflow.version,
+            root=request.run_id if own else runner.state.root,
+            parent=None if own else runner.run_id,
+            parent_step=request.path if request.awaited else None,
+            input=inline,
+            input_blob=blob,
+            seed=runner.engine.chance.getrandbits(48),
+            priority=runner.state.priority,
+            durability=runner.state.durability,
+            by=runner.run_id,
+        )
+        return NewRun(
+            run_id=created.run_id,
+            workflow=created.workflow,
+            version=created.version,
+            root=created.root,
+            parent=created.parent,
+            priority=created.priority,
+            labels={},
+            input_hash=content_hash(bytes(request.input)),
+            created_at=runner.now,
+            wake_at=runner.now,
+            entries=(created,),
+        )
+
+    def heard(self, body: ChildBody) -> None:
+        """A child run has ended: its end is its step's outcome."""
+        runner = self._runner
+        step = runner.state.steps.get(body.path)
+        if step is None:
+            return
+        if body.error is not None:
+            command: AnyCommand = FailAttempt(body.path, step.attempt, body.error, ONCE, 0.0)
+        else:
+            command = CompleteAttempt(body.path, step.attempt, body.output, body.output_blob)
+        for entry in runner.apply(command):
+            if isinstance(entry, StepCompleted | StepFailed):
+                runner.deliver_later(entry, runner.payload(body.output, body.output_blob))
+
+    def cancel(self, path: StepPath) -> None:
+        """Tell the child of this step, if it is one, that nobody waits for it any more."""
+        step = self._runner.state.steps.get(path)
+        if step is not None and step.step == "child":
+            self._post(step.child, "cancel", f"run {self._runner.run_id} no longer waits for it")
+
+    def tell_parent(self, output: msgspec.Raw) -> None:
+        """Tell the run that waits for this one, if any, how it ended."""
+        runner = self._runner
+        state = runner.state
+        if state.parent is None or state.parent_step is None:
+            return
+        error = state.error
+        if state.ended == "cancelled":
+            text = f"child run {runner.run_id} was cancelled"
+            error = Failure("stepwell.errors.RunCancelled", text, retryable=False)
+        inline, blob = runner.ledger.stow(output)
+        body = msgspec.json.encode(ChildBody(state.parent_step, inline, blob, error))
+        runner.ledger.posts.append(
+            NewMessage(state.parent, "child", str(state.parent_step), body, runner.now, by=runner.run_id)
+        )
+
+    def _post(self, child: str, verb: MessageKind, reason: str) -> None:
+        runner = self._runner
+        body = msgspec.json.encode(VerbBody(reason=reason))
+        runner.ledger.posts.append(NewMessage(child, verb, "", body, runner.now, by=runner.run_id))

@@ -1,0 +1,166 @@
+"""What a run is about to write, and what is on its way to the store: one append after the other, none lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from stepwell.engine.executor import Attempt
+from stepwell.errors import Fenced, StoreError
+from stepwell.model.codec import content_hash
+from stepwell.model.entries import INLINE_LIMIT, NO_PAYLOAD, AnyEntry, StepStarted
+from stepwell.model.state import State
+from stepwell.stores.protocol import Append, NewMessage, NewRun, Store
+
+if TYPE_CHECKING:
+    from stepwell.engine.worker import Engine
+
+_log = logging.getLogger("stepwell.engine")
+
+Launches = Sequence[Attempt]
+
+
+class Ledger:
+    """Gathers what belongs to one run's next append, and sees each append through.
+
+    `committed` is called for every append that is on disk, with the attempts that it starts; `lost` once, when the
+    run belongs to another worker or the store takes nothing any more. What a store refuses for now (no room) is
+    offered again, unchanged and in order.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        state: State,
+        epoch: int,
+        *,
+        committed: Callable[[Append, Launches], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self.entries: list[AnyEntry] = []
+        self.consumed: list[int] = []
+        self.new_runs: list[NewRun] = []
+        self.posts: list[NewMessage] = []
+        self.on_the_way = 0
+        self._engine = engine
+        self._store = store
+        self._run_id = state.run_id
+        self._epoch = epoch
+        self._next_seq = state.seq + 1
+        self._blobs: dict[str, bytes] = {}
+        self._committed = committed
+        self._lost = lost
+        self._refused: list[tuple[Append, Launches]] = []
+        self._retry_alarm: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self.entries or self.consumed or self.posts)
+
+    @property
+    def reaches_out(self) -> bool:
+        """Whether other runs are part of what is to be written: they exist only by a commit, and are waited for."""
+        return bool(self.new_runs or self.posts)
+
+    def stow(self, payload: msgspec.Raw) -> tuple[msgspec.Raw, str]:
+        """What an entry carries for a payload: itself, or the hash under which it is kept."""
+        if len(memoryview(payload)) <= INLINE_LIMIT:
+            return payload, ""
+        data = bytes(payload)
+        digest = content_hash(data)
+        self._blobs[digest] = data
+        return NO_PAYLOAD, digest
+
+    def append(
+        self, state: State, launches: Launches, *, at: int, wake_at: int | None, release: bool, seen: int
+    ) -> Sequence[AnyEntry]:
+        """Send what has gathered, with the row as `state` gives it; returns the entries."""
+        entries = self.entries
+        append = Append(
+            run_id=self._run_id,
+            epoch=self._epoch,
+            seq=self._next_seq,
+            entries=entries,
+            status=state.status,
+            wake_at=wake_at,
+            at=at,
+            finished_at=at if state.ended else None,
+            release=release,
+            progress=not _is_only_again(entries),
+            seen=seen,
+            consumed=tuple(self.consumed),
+            children=tuple(self.new_runs),
+            posts=tuple(self.posts),
+            blobs=self._blobs,
+        )
+        self.entries, self.consumed, self.new_runs, self.posts, self._blobs = [], [], [], [], {}
+        self._next_seq += len(entries)
+        self.on_the_way += 1
+        self._engine.hint(len(launches))
+        if self._refused:
+            self._refused.append((append, launches))
+        else:
+            self._offer(append, launches)
+        return entries
+
+    def close(self) -> None:
+        """Offer nothing more; answers that still come are for nobody."""
+        self._closed = True
+        if self._retry_alarm is not None:
+            self._retry_alarm.cancel()
+
+    def _offer(self, append: Append, launches: Launches) -> None:
+        future = self._store.append(append)
+        if future.done():
+            self._answered(append, launches, future)
+        else:
+            future.add_done_callback(lambda done: self._answered(append, launches, done))
+
+    def _answered(self, append: Append, launches: Launches, done: asyncio.Future[None]) -> None:
+        error = done.exception()
+        if error is None:
+            self.on_the_way -= 1
+            self._committed(append, launches)
+        elif not self._closed:
+            self._refuse(append, launches, error)
+
+    def _refuse(self, append: Append, launches: Launches, error: BaseException) -> None:
+        if isinstance(error, StoreError) and error.retryable:
+            self._engine.degraded(error)
+        elif not (self._refused and isinstance(error, Fenced)):
+            _log.warning("run %s leaves this engine: %s", self._run_id, error)
+            self.on_the_way -= 1
+            self._lost()
+            return
+        # Appends that were on their way behind a refused one meet the fence because of it: offer all again, in
+        # order, when the last of them has been answered.
+        self._refused.append((append, launches))
+        if self._retry_alarm is None:
+            self._retry_later()
+
+    def _retry_later(self) -> None:
+        clock = self._engine.clock
+        self._retry_alarm = clock.call_at(clock.now() + self._engine.store_retry, self._offer_again)
+
+    def _offer_again(self) -> None:
+        self._retry_alarm = None
+        if self._closed:
+            return
+        if len(self._refused) < self.on_the_way:  # some have not been answered yet
+            self._retry_later()
+            return
+        refused, self._refused = sorted(self._refused, key=lambda one: one[0].seq), []
+        for append, launches in refused:
+            self._offer(append, launches)
+
+
+def _is_only_again(entries: Sequence[AnyEntry]) -> bool:
+    """Whether these entries do nothing but start again what was in flight when a worker died."""
+    return bool(entries) and all(isinstance(entry, StepStarted) and entry.attempt > 1 for entry in entries)

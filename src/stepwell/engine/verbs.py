@@ -1,0 +1,66 @@
+"""What people and other runs want of a run: pause, resume, cancel, retry, taken from its mailbox in order."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from stepwell.errors import RequestRefused
+from stepwell.model.commands import EndCancelled, RequestCancel, Resume, RetryRun
+from stepwell.model.entries import NO_PAYLOAD, OnChange, RunCancelRequested
+from stepwell.stores.protocol import Message
+
+if TYPE_CHECKING:
+    from stepwell.engine.runner import Runner
+
+_log = logging.getLogger("stepwell.engine")
+
+
+class VerbBody(msgspec.Struct, frozen=True):
+    """What a pause, resume, cancel or retry message carries."""
+
+    reason: str = ""
+    on_change: OnChange | None = None
+
+
+class VerbDesk:
+    """Turns accepted verbs into commands."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def take(self, message: Message) -> None:
+        """Act on one verb; it was accepted when it came, so one that no longer fits is used up without effect."""
+        body = msgspec.json.decode(message.body, type=VerbBody) if message.body else VerbBody()
+        runner = self._runner
+        try:
+            match message.kind:
+                case "pause":
+                    runner.pause("request", body.reason, message.by)
+                case "resume":
+                    runner.apply(Resume(by=message.by, reason=body.reason, on_change=body.on_change))
+                    runner.unpause()
+                case "cancel":
+                    self._cancel(message.by, body.reason)
+                case "retry":
+                    runner.apply(RetryRun(by=message.by, reason=body.reason, on_change=body.on_change))
+                case _:
+                    _log.warning("run %s: a message of kind %s is not for functions", runner.run_id, message.kind)
+        except RequestRefused as refused:
+            _log.info("run %s: %s came too late: %s", runner.run_id, message.kind, refused)
+
+    def _cancel(self, by: str, reason: str) -> None:
+        runner = self._runner
+        pause = runner.state.pause
+        # A body that diverged or broke cannot be asked to end; one that was paused, or waits for ever, can.
+        body_can_hear = pause is None or pause.cause in ("request", "deadlock")
+        if pause is not None:
+            runner.apply(Resume(by=by, reason="to be cancelled"))
+            runner.unpause(reload=False)
+        for entry in runner.apply(RequestCancel(by=by, reason=reason)):
+            if not body_can_hear:
+                runner.end(EndCancelled(), NO_PAYLOAD)
+            elif isinstance(entry, RunCancelRequested):
+                runner.cancel_body(entry)
