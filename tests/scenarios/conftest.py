@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +41,3 @@ def play(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario],
         return asyncio.run(bounded())
 
     return run
-
-
-async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool]) -> None:
-    """Wait for a condition, looking again as soon as anything else has had its turn."""
-    for turn in itertools.count():
-        found = condition()
-        if found is True or (found is not False and await found):
-            return
-        await asyncio.sleep(0 if turn < 50 else 0.005)

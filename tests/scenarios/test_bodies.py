@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from conftest import until
+from patience import until
 
 from stepwell import Retry, StepFailed, ctx, task, workflow
 from stepwell.errors import RunFailed, RunSetAside, StepTimedOut
@@ -382,3 +382,24 @@ async def _waits(run: Any) -> bool:
 
 async def _ended(run: Any) -> bool:
     return (await run.row()).finished_at is not None
+
+
+def test_a_child_goes_on_after_a_restart_though_only_its_parent_was_named(play: Callable[..., Any]) -> None:
+    @workflow
+    async def kid() -> int:
+        return await ctx.signal("go", int)
+
+    @workflow
+    async def parent() -> int:
+        return await kid()
+
+    async def scenario(make: Callable[..., Any]) -> None:
+        async with make() as app:
+            run = await app.start(parent, id="p")
+            await until(lambda: _waits(app.handle("p/kid#1")) if "p/kid#1" in app.engine.runners else False)
+            assert (await run.row()).status == "waiting"
+        async with make(workflows=[parent]) as app:
+            await app.signal("p/kid#1", "go", 7)
+            assert await app.handle("p").result() == 7
+
+    play(scenario)

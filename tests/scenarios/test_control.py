@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import until
+from patience import until
 
 from stepwell import Retry, StepFailed, ctx, task, workflow
 from stepwell.errors import (

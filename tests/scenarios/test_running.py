@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import until
+from patience import until
 
 from stepwell import Limits, Retry, ctx, task, workflow
 from stepwell.errors import DefinitionError, RunCancelled, RunFailed

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from types import CodeType
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from stepwell.authoring.context import current_body
@@ -48,6 +49,10 @@ class Workflow(Generic[P, T]):
             digest = hashlib.blake2b(_source(self.function), digest_size=6).hexdigest()
             self._version = f"{self.label}+{digest}" if self.label else digest
         return self._version
+
+    def mentioned(self) -> list[Workflow[..., Any]]:  # Any: whatever they return
+        """The workflows that the body names: an engine that may drive this one will meet them as child runs."""
+        return [one for one in _names_in(self.function) if isinstance(one, Workflow) and one is not self]
 
     def __repr__(self) -> str:
         return f"<workflow {self.name}>"
@@ -177,6 +182,24 @@ class _TaskWorkflow(AsyncWorkflow[P, T]):
         super().__init__(body, task.name, "", None)
         self.codec = task.codec
         self._version = hashlib.blake2b(_source(task.function), digest_size=6).hexdigest()
+
+
+def _names_in(function: Callable[..., object]) -> Iterator[object]:
+    """What the names in a function's code, and in functions defined inside it, stand for now."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # the enclosing function has not given it a value yet
+            continue
+    known = getattr(function, "__globals__", {})
+    waiting = [code]
+    while waiting:
+        current = waiting.pop()
+        yield from (known[name] for name in current.co_names if name in known)
+        waiting.extend(constant for constant in current.co_consts if isinstance(constant, CodeType))
 
 
 def _source(function: Callable[..., object]) -> bytes:

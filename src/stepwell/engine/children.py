@@ -38,6 +38,7 @@ class ChildDesk:
     def begin(self, request: ChildRequest) -> None:
         """Start a child run in the transaction that journals its step; one that was started before is only awaited."""
         runner = self._runner
+        runner.engine.register(request.workflow)
         if not request.awaited:
             payload = msgspec.Raw(msgspec.json.encode(request.run_id))
             runner.apply(RecordValue(path=request.path, value="start", payload=payload))
@@ -64,7 +65,6 @@ class ChildDesk:
 
     def _new_run(self, request: ChildRequest) -> NewRun:
         runner = self._runner
-        runner.engine.register(request.workflow)
         inline, blob = runner.ledger.stow(request.input)
         own = request.new_identity
         created = RunCreated(

@@ -62,9 +62,6 @@ _log = logging.getLogger("stepwell.engine")
 REPLAY_CHUNK = 500
 """Deliveries per callback while a body is rebuilt, so that a long journal does not hold up the loop."""
 
-CLAIMS_WITHOUT_PROGRESS = 5
-"""A run claimed this often without its journal growing is set aside as stuck."""
-
 
 class Runner:
     """Drives one run for one engine, from claim to release."""
@@ -409,6 +406,13 @@ class Runner:
         return self.state.next_due if self.state.waits or self.state.attempts_in_flight == 0 else None
 
     def _committed(self, append: Append, launches: Launches) -> None:
+        try:
+            self._go_on(append, launches)
+        except Exception as error:  # in a callback of the store nobody else would hear of it
+            self._set_aside_for(error)
+            self.wake()
+
+    def _go_on(self, append: Append, launches: Launches) -> None:
         self.engine.committed(self, append)
         if append.release:
             self._leave()

@@ -21,7 +21,8 @@ from stepwell.engine.clock import Clock
 from stepwell.engine.executor import Executor
 from stepwell.engine.feed import Feed, Live
 from stepwell.engine.limits import Limits, Needs, Slots
-from stepwell.engine.runner import CLAIMS_WITHOUT_PROGRESS, Runner
+from stepwell.engine.runner import Runner
+from stepwell.engine.trials import Trials
 from stepwell.errors import DefinitionError, Fenced, StoreError
 from stepwell.model.commands import Pause
 from stepwell.model.decide import decide
@@ -29,7 +30,7 @@ from stepwell.model.entries import AnyEntry
 from stepwell.model.ids import SECOND
 from stepwell.model.state import State, evolve, replay
 from stepwell.programs.matching import blobs_of
-from stepwell.stores.protocol import Append, Claimed, Message, NewRun, RunRow, Store
+from stepwell.stores.protocol import Append, Claimed, Message, NewRun, RunRow, Store, Stored
 
 _log = logging.getLogger("stepwell.engine")
 
@@ -72,6 +73,7 @@ class Engine:
         self.feed = Feed()
         self.slots = Slots()
         self.executor = Executor(clock, self.feed, limits, executors)
+        self._trials = Trials(clock, self._adopt_in_time, lambda run_id: run_id in self.runners)
         self.bodies = ThreadPoolExecutor(limits.bodies, thread_name_prefix="stepwell-body")
         self.worker = f"{socket.gethostname()}-{os.getpid()}-{chance.getrandbits(32):08x}"
         self.runners: dict[str, Runner] = {}
@@ -108,6 +110,7 @@ class Engine:
             self.loop.create_task(self._keep_lease()),
             self.loop.create_task(self._keep_claiming()),
             self.loop.create_task(self._keep_polling()),
+            self.loop.create_task(self._trials.keep_trying()),
         ]
         for task in self._tasks:
             task.add_done_callback(self._loop_ended)
@@ -124,6 +127,7 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._chores, return_exceptions=True)
+        await self._trials.give_back()
         deadline = self.clock.now() + grace
         while grace and any(r.steps.in_flight for r in self.runners.values()) and self.clock.now() < deadline:
             await self._nap(self.clock.now() + SECOND // 20)
@@ -136,7 +140,7 @@ class Engine:
         self.bodies.shutdown(wait=False, cancel_futures=True)
 
     def register(self, workflow: Workflow[..., Any]) -> None:
-        """Let this engine drive runs of a workflow.
+        """Let this engine drive runs of a workflow, and of those that its body mentions.
 
         Raises:
             DefinitionError: another workflow has this name.
@@ -145,6 +149,8 @@ class Engine:
         if known is None:
             self.workflows[workflow.name] = workflow
             self._attention.set()
+            for child in workflow.mentioned():
+                self.register(child)
         elif (
             known is not workflow and known.__wrapped__ is not workflow.__wrapped__ and not _same_place(known, workflow)
         ):
@@ -237,14 +243,19 @@ class Engine:
         """Entries of a run are on disk."""
         if append.entries and self.feed.has_readers:
             self.feed.publish(runner.run_id, runner.stored(append))
+        if append.progress:
+            self._trials.clear(runner.run_id)
         if append.children:
             self._attention.set()
         if append.posts:
             self._read_soon(runner.store)
         if append.release or append.status in ("paused", "stuck"):
-            for future in self._ends.pop(runner.run_id, ()):
-                if not future.done():
-                    future.set_result(runner.state)
+            self._tell_end(runner.run_id, runner.state)
+
+    def _tell_end(self, run_id: str, state: State) -> None:
+        for future in self._ends.pop(run_id, ()):
+            if not future.done():
+                future.set_result(state)
 
     def hint(self, starting: int) -> None:
         """Tell the store, before an append, whether anything but the attempts that it starts is going on."""
@@ -255,6 +266,7 @@ class Engine:
         if self.runners.get(runner.run_id) is runner:
             del self.runners[runner.run_id]
         self._ticked.pop(runner.run_id, None)
+        self._trials.clear(runner.run_id)
         if not self.closing:
             self._attention.set()
         if not self.runners:
@@ -376,7 +388,8 @@ class Engine:
             self._asked_for -= limit
         self._adopting.update(one.row.run_id for one in claimed)
         for one in claimed:
-            await self._adopt_in_time(store, one)
+            if not self._trials.takes(store, one):
+                await self._adopt_in_time(store, one)
         self._early = {run_id: early for run_id, early in self._early.items() if run_id in self._adopting}
         return len(claimed) >= limit
 
@@ -413,7 +426,7 @@ class Engine:
         blobs = {digest: await store.blob(digest) for digest in sorted(wanted)}
         if self.closing:
             return
-        if row.claims > CLAIMS_WITHOUT_PROGRESS and state.ended is None and state.pause is None:
+        if state.ended is None and state.pause is None and self._trials.is_guilty(claimed):
             reason = f"it was picked up {row.claims} times and made no progress; the last worker died each time"
             await self._set_aside(store, row, state, reason)
             return
@@ -452,6 +465,10 @@ class Engine:
                 release=True,
             )
         )
+        self._trials.judged()
+        if self.feed.has_readers:
+            self.feed.publish(row.run_id, [Stored(seq + n, row.epoch, entry) for n, entry in enumerate(entries)])
+        self._tell_end(row.run_id, state)
 
     async def _next_wake(self) -> int | None:
         names = [name for name, workflow in self.workflows.items() if not self._is_full(workflow)]

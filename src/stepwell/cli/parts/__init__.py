@@ -1,0 +1,1 @@
+"""What several commands need; nothing here is a command."""

@@ -1,0 +1,184 @@
+"""Pause, resume, cancel and retry: asked for in the run's mailbox, then seen to here when no process drives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Literal, TypeAlias
+
+import click
+import msgspec
+
+from stepwell.app import Stepwell
+from stepwell.cli.parts import words
+from stepwell.cli.parts.call import Call
+from stepwell.cli.parts.driving import Driver, has_unheard_pause
+from stepwell.cli.parts.endings import INTERRUPTED, OK, TERMINATED, TargetMissing
+from stepwell.cli.parts.finding import find_run
+from stepwell.cli.parts.opening import client, driver_in, driver_of, engine, run
+from stepwell.cli.parts.reporting import report
+from stepwell.cli.parts.screens import screen_for
+from stepwell.cli.parts.targets import LABEL, Target, find_target
+from stepwell.errors import StoreBusy, TargetError
+from stepwell.model.entries import OnChange
+from stepwell.model.lifecycle import SET_ASIDE, TERMINAL
+from stepwell.model.state import State
+from stepwell.stores.protocol import RunRow
+
+Verb: TypeAlias = Literal["pause", "resume", "cancel", "retry"]
+
+HEARD_SECONDS: Final = 2.0
+"""How long is waited for the process that drives to act on what was asked for, so that it can be said."""
+
+_DONE: Final[dict[Verb, str]] = {
+    "pause": "paused",
+    "resume": "resumed",
+    "cancel": "cancelled",
+    "retry": "retried",
+}
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What was asked for: `row` is from before, `target` where the run's code is found again ("" if unknown).
+
+    `driver` names the process that drives the store, if one does; `undo_pause` says that the run, which was not
+    paused, is about to hear of a pause that this resume is meant to undo.
+    """
+
+    verb: Verb
+    row: RunRow
+    target: str
+    driver: str | None
+    undo_pause: bool = False
+    steps_done: int = 0
+
+
+def ask(call: Call, verb: Verb, text: str, post: Callable[[Stepwell, RunRow], Awaitable[None]]) -> Asked:
+    """Find the run, post what is asked for, and see who will act on it."""
+    return run(_ask(call, verb, text, post))
+
+
+async def _ask(call: Call, verb: Verb, text: str, post: Callable[[Stepwell, RunRow], Awaitable[None]]) -> Asked:
+    async with client(call) as app:
+        row = await find_run(app, text)
+        undo = (
+            verb == "resume"
+            and row.status not in SET_ASIDE | TERMINAL
+            and await has_unheard_pause(app.store, row.run_id)
+        )
+        driver = await driver_of(call)
+        is_forsaken = verb == "resume" and row.status not in SET_ASIDE | TERMINAL and driver is None
+        if not is_forsaken:  # one that was under way when its process ended needs nothing but somebody to drive it
+            await post(app, row)
+        root = row if row.root == row.run_id else await app.store.get(row.root)
+        target = row.labels.get(LABEL) or (root.labels.get(LABEL, "") if root is not None else "")
+        steps_done = (await app.state(row.run_id)).completed
+    return Asked(verb, row, target, driver, undo, steps_done)
+
+
+def leave_to_driver(call: Call, asked: Asked, reached: Callable[[RunRow], bool]) -> int:
+    """The process that drives acts on it: wait a moment for that, and say what is known."""
+    row = run(_heard(call, asked, reached))
+    if call.json:
+        _accepted(call, asked, row.status)
+    elif reached(row):
+        call.answer(f"run {row.run_id} is {words.status(row.status)}")
+    else:
+        call.answer(f"accepted: {asked.driver} acts on it; run {row.run_id} is still {words.status(row.status)}")
+    return OK
+
+
+async def _heard(call: Call, asked: Asked, reached: Callable[[RunRow], bool]) -> RunRow:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + HEARD_SECONDS
+    async with client(call) as app:
+        while True:
+            mail = await app.store.mailbox(asked.row.run_id)
+            row = await app.get(asked.row.run_id)
+            is_taken = not any(message.kind == asked.verb for message in mail)
+            if (is_taken and reached(row)) or loop.time() > deadline:
+                return row
+            await asyncio.sleep(0.05)
+
+
+def leave_for_later(call: Call, asked: Asked, why: str) -> int:
+    """Nobody acts on it now: say so plainly."""
+    if call.json:
+        _accepted(call, asked, asked.row.status, note=why)
+    else:
+        call.answer(f"accepted: run {asked.row.run_id} will be {_DONE[asked.verb]} when it is next driven")
+        call.say(why)
+    return OK
+
+
+def drive_here(
+    call: Call,
+    asked: Asked,
+    *,
+    beyond: int,
+    on_change: OnChange | None = None,
+    settle: Callable[[State], bool] | None = None,
+) -> int:
+    """Drive the run in the foreground; with `settle` only until that holds.
+
+    Says what is the matter when the run's code cannot be found.
+    """
+    try:
+        target = _target(asked)
+    except TargetError as error:
+        return leave_for_later(call, asked, f"nobody drives this store, and the run's code is not found: {error}")
+    return run(_drive(call, asked, target, beyond, on_change, settle))
+
+
+def _target(asked: Asked) -> Target:
+    if not asked.target:
+        raise TargetMissing(
+            "it was not started with 'stepwell run'; open the store in a program that has workflow "
+            f"{asked.row.workflow!r}"
+        )
+    target = find_target(asked.target)
+    if asked.row.workflow not in {workflow.name for workflow in target.workflows}:
+        raise TargetMissing(f"{asked.target} has no workflow {asked.row.workflow!r} any more")
+    return target
+
+
+async def _drive(
+    call: Call,
+    asked: Asked,
+    target: Target,
+    beyond: int,
+    on_change: OnChange | None,
+    settle: Callable[[State], bool] | None,
+) -> int:
+    run_id = asked.row.run_id
+    screen = screen_for(call)
+    app = engine(call, target.workflows, grace="10s" if settle is None else "1s")
+    try:
+        await app.open()
+    except StoreBusy as busy:  # somebody was quicker
+        return leave_for_later(call, asked, f"{driver_in(busy)} has begun to drive this store")
+    try:
+        event: dict[str, Any] = {"event": asked.verb, "run": run_id, "workflow": asked.row.workflow}
+        event |= {"existed": True, "steps_done": asked.steps_done}
+        text = f"run {click.style(run_id, bold=True)} of {asked.row.workflow}"
+        text += f" goes on: {words.count(asked.steps_done, 'step')} done before" if settle is None else ""
+        driver = Driver(call, app, screen, on_change=on_change, undo_pause=asked.undo_pause)
+        again = call.command("resume", run_id)
+        with driver.listening():
+            driven = await driver.drive(
+                run_id, again=again, beyond=beyond, event=event, text=text, settle=settle or (lambda _: False)
+            )
+    finally:
+        await app.close()
+    if settle is not None and driven.code not in (INTERRUPTED, TERMINATED):
+        if not call.json:
+            call.answer(f"run {run_id} is {words.status(driven.state.status)}")
+        return OK
+    return report(call, run_id, driven)
+
+
+def _accepted(call: Call, asked: Asked, status: str, **more: object) -> None:
+    run_id = asked.row.run_id
+    call.document(
+        {"run": run_id, "verb": asked.verb, "accepted": True, "status": status, "driver": asked.driver, **more}
+    )

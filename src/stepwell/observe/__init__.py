@@ -1,0 +1,1 @@
+"""Readers of journals: logs for people and programs."""

@@ -1,0 +1,90 @@
+"""What does an entry say? One line for people, for logs and lists."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from stepwell.model.durations import spoken
+from stepwell.model.entries import (
+    AnyEntry,
+    RunCreated,
+    RunFailed,
+    RunPaused,
+    RunResumed,
+    StateSet,
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+    WaitSatisfied,
+    WaitStarted,
+    kind_of,
+)
+from stepwell.model.ids import SECOND
+
+PREVIEW: Final = 120
+"""Characters of a payload that are shown."""
+
+
+def timestamp(at: int) -> str:
+    """Microseconds since the epoch as ISO 8601 in UTC: `2026-11-20T13:01:02.000123Z`."""
+    seconds, micros = divmod(at, SECOND)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06}Z"
+
+
+def preview_of(entry: AnyEntry) -> str:
+    """The beginning of the payload that an entry carries, as one line of JSON; empty when it carries none."""
+    payload: msgspec.Raw = getattr(entry, "input", getattr(entry, "output", getattr(entry, "payload", msgspec.Raw())))
+    raw = bytes(memoryview(payload)[: PREVIEW * 4 + 4])
+    text = raw.decode("utf-8", "ignore")
+    return text if len(text) <= PREVIEW else text[: PREVIEW - 1] + "…"
+
+
+def tell(entry: AnyEntry) -> str:
+    """What an entry says, in one line for people, without what its kind and its step's path say already."""
+    match entry:
+        case RunCreated():
+            child = f" by run {entry.parent}" if entry.parent else f" by {entry.by}" if entry.by else ""
+            return f"workflow {entry.workflow}, version {entry.version}{child}"
+        case RunPaused():
+            cause = "" if entry.cause == "request" else f" ({entry.cause.replace('_', ' ')})"
+            return f"paused{cause}{_who(entry.by)}{_why(entry.reason)}"
+        case RunResumed():
+            verb = f"retried, {_count(len(entry.retried), 'step')} again" if entry.retry else "resumed"
+            policy = f", changed calls: {entry.on_change}" if entry.on_change else ""
+            return f"{verb}{_who(entry.by)}{policy}{_why(entry.reason)}"
+        case RunFailed():
+            steps = f" (step {', '.join(map(str, entry.steps))})" if entry.steps else ""
+            return f"failed{steps}: {entry.error.summary()}"
+        case StepStarted():
+            return f"child run {entry.child}" if entry.child else f"attempt {entry.attempt}"
+        case StepCompleted():
+            return f"attempt {entry.attempt} completed"
+        case StepFailed():
+            rest = f", next in {spoken(max(0, entry.retry_at - entry.at))}" if entry.retry_at else " for good"
+            return f"attempt {entry.attempt} failed{rest}: {entry.error.summary()}"
+        case WaitStarted():
+            what = f"signal {entry.name!r}" if entry.wait == "signal" else "timer"
+            due = f", due {timestamp(entry.due)}" if entry.due is not None else ""
+            return f"waits for {what}{due}"
+        case WaitSatisfied():
+            return f"satisfied{_who(entry.by)}"
+        case StateSet():
+            return f"{entry.key} {'deleted' if entry.deleted else 'set'}{_who(entry.by)}"
+        case _:
+            by, reason = getattr(entry, "by", ""), getattr(entry, "reason", "")
+            return f"{kind_of(entry).partition('.')[2].replace('_', ' ')}{_who(by)}{_why(reason)}"
+
+
+def _who(by: str) -> str:
+    return f" by {by}" if by else ""
+
+
+def _why(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
