@@ -20,6 +20,7 @@ from stepwell.authoring.context import Identity
 from stepwell.authoring.workflow import Workflow
 from stepwell.engine.children import ChildBody, ChildDesk
 from stepwell.engine.feed import Live
+from stepwell.engine.inbox import Inbox
 from stepwell.engine.ledger import Launches, Ledger
 from stepwell.engine.steps import StepDesk
 from stepwell.engine.verbs import VerbDesk
@@ -88,6 +89,7 @@ class Runner:
         self.steps = StepDesk(self)
         self.waits = WaitDesk(self)
         self.children = ChildDesk(self)
+        self.inbox = Inbox(self)
         self.verbs = VerbDesk(self)
         self.store = store
         self.ledger = Ledger(engine, store, state, epoch, committed=self._committed, lost=self.abandon)
@@ -95,14 +97,10 @@ class Runner:
         self._is_suspect = claims > 1
         self._sync = state.durability == "sync"
         self._history: list[AnyEntry] | None = list(history)
-        self._payloads = blobs
+        self.payloads = blobs
         self._program: FunctionProgram | None = None
         self._replaying: deque[Delivery] = deque()
-        self._known_messages: set[int] = set()
-        self._messages: deque[Message] = deque()
-        self._fetching: set[int] = set()
         self._deliveries: deque[tuple[Delivery, msgspec.Raw]] = deque()
-        self._last_message = 0
         self._releasing = False
         self._want_release = False
         self._must_reload = False
@@ -111,34 +109,9 @@ class Runner:
         self._missed = False
         self._idle_alarm: asyncio.TimerHandle | None = None
         for message in messages:
-            self.receive(message, in_order=True)
+            self.inbox.receive(message, in_order=True)
 
     # -- from outside: what has happened ------------------------------------------------------------------------
-
-    def receive(self, message: Message, *, in_order: bool = False) -> None:
-        """A message of the run's mailbox; one that is known already is ignored.
-
-        `in_order` says that every earlier one was received before: only such a message proves that none is missing
-        up to it. One that this process has posted may overtake another that is still to be read from the store.
-        """
-        if in_order:
-            self._last_message = max(self._last_message, message.id)
-        if message.id in self._known_messages:
-            return
-        self._known_messages.add(message.id)
-        blob = msgspec.json.decode(message.body, type=ChildBody).output_blob if message.kind == "child" else ""
-        if blob:
-            self._fetching.add(message.id)
-            self.engine.fetch(self.store, blob, lambda data: self._receive_with(message, blob, data))
-        else:
-            self._messages.append(message)
-            self.wake()
-
-    def _receive_with(self, message: Message, blob: str, data: bytes) -> None:
-        self._fetching.discard(message.id)
-        self._payloads[blob] = data
-        self._messages.append(message)
-        self.wake()
 
     def wake(self) -> None:
         """Pump soon."""
@@ -154,7 +127,7 @@ class Runner:
             or self.ledger.on_the_way
             or (self.ledger.entries and self.state.durability != "exit")
             or self._replaying
-            or self._fetching
+            or self.inbox.is_fetching
             or self.steps.busy
         )
 
@@ -227,7 +200,7 @@ class Runner:
         for _ in range(REPLAY_CHUNK):
             if not self._replaying or program.divergence is not None or program.ended:
                 self._replaying.clear()
-                self._payloads = {}
+                self.payloads = {}
                 program.go_live()
                 return True
             delivery = self._replaying.popleft()
@@ -246,7 +219,7 @@ class Runner:
 
     def payload(self, inline: msgspec.Raw, blob: str) -> msgspec.Raw:
         """A payload wherever its entry keeps it."""
-        return msgspec.Raw(self._payloads[blob]) if blob else inline
+        return msgspec.Raw(self.payloads[blob]) if blob else inline
 
     def _advance(self) -> None:
         """Let the program move until it waits, one delivery a turn."""
@@ -345,8 +318,7 @@ class Runner:
         self.steps.cancel(path)
 
     def _take_messages(self) -> None:
-        while self._messages:
-            message = self._messages.popleft()
+        while message := self.inbox.take():
             if message.kind == "signal":
                 self.waits.keep(message)
                 continue
@@ -384,7 +356,7 @@ class Runner:
     def _append(self, launches: Launches, *, release: bool) -> None:
         self._is_suspect = False
         self._releasing = release
-        seen = self._seen() if release else 0
+        seen = self.inbox.seen() if release else 0
         entries = self.ledger.append(
             self.state, launches, at=self.now, wake_at=self._wake_at(), release=release, seen=seen
         )
@@ -392,11 +364,6 @@ class Runner:
             self._history.extend(entries)
         if not self._sync:
             self._act(launches)
-
-    def _seen(self) -> int:
-        """Up to which message nothing is missing and nothing still waits to be taken."""
-        untaken = min((*self._fetching, *(message.id for message in self._messages)), default=None)
-        return self._last_message if untaken is None else min(self._last_message, untaken - 1)
 
     def _wake_at(self) -> int | None:
         if self.state.pause is not None or self.state.ended:
@@ -431,7 +398,7 @@ class Runner:
 
     def _rest(self) -> None:
         """Nothing to write: wait, and be dropped from memory after a while if nothing happens."""
-        if self._missed or self._messages or (self._deliveries and self.state.pause is None):
+        if self._missed or self.inbox.has_some or (self._deliveries and self.state.pause is None):
             self.wake()
         self.waits.arm()
         if self._idle_alarm is not None:

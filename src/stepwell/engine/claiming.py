@@ -1,0 +1,249 @@
+"""Which runs an engine holds: new ones, those that the store has waiting, and those that give way to them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stepwell.authoring.workflow import Workflow
+from stepwell.engine.runner import Runner
+from stepwell.engine.trials import Trials
+from stepwell.errors import Fenced, StoreError
+from stepwell.model.commands import Pause
+from stepwell.model.decide import decide
+from stepwell.model.entries import AnyEntry
+from stepwell.model.ids import SECOND
+from stepwell.model.state import State, evolve, replay
+from stepwell.programs.matching import blobs_of
+from stepwell.stores.protocol import Append, Claimed, Message, NewRun, RunRow, Store, Stored
+
+if TYPE_CHECKING:
+    from stepwell.engine.worker import Engine
+
+_log = logging.getLogger("stepwell.engine")
+
+LONGEST_NAP = 5 * SECOND
+"""The store is asked for runs that want to be driven at least this often (microseconds)."""
+
+CLAIM_PAGE = 200
+"""Runs claimed, or dropped to make room, at a time."""
+
+
+class Claims:
+    """Brings runs into one engine's memory, as many as its limits allow."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.trials = Trials(engine.clock, self._adopt_in_time, lambda run_id: run_id in engine.runners)
+        self._engine = engine
+        self._adopting: set[str] = set()
+        self._asked_for = 0
+        self._early: dict[str, list[Message]] = {}
+        self._attention = asyncio.Event()
+
+    def look(self) -> None:
+        """Something may want to be driven: look soon."""
+        self._attention.set()
+
+    def is_adopting(self, run_id: str) -> bool:
+        """Whether a run is on its way into memory."""
+        return run_id in self._adopting
+
+    def keep_early(self, message: Message) -> None:
+        """Keep a message whose run is being picked up, perhaps by a claim that is under way and did not see it."""
+        if message.run_id in self._adopting or self._asked_for:
+            self._early.setdefault(message.run_id, []).append(message)
+        self._attention.set()
+
+    # -- new runs -----------------------------------------------------------------------------------------------
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more run may be held in memory."""
+        return self._room() > 0 and not self._engine.closing
+
+    def _room(self) -> int:
+        return self._engine.limits.runs - len(self._engine.runners) - len(self._adopting) - self._asked_for
+
+    def _is_full(self, workflow: Workflow[..., Any]) -> bool:
+        if workflow.concurrency is None:
+            return False
+        held = sum(1 for r in self._engine.runners.values() if r.workflow.name == workflow.name)
+        return held >= workflow.concurrency
+
+    def start(self, new: NewRun, workflow: Workflow[..., Any], volatile: bool) -> asyncio.Future[RunRow]:
+        """Create a run, and drive it at once when there is room; gives the row that the store then has."""
+        store = self._engine.volatile if volatile else self._engine.store
+        if self.has_room and not self._is_full(workflow) and new.wake_at <= self._engine.clock.now():
+            new = msgspec.structs.replace(new, owner=self._engine.worker)
+            self._adopting.add(new.run_id)
+        created = store.create(new)
+        if created.done():
+            self._created(new, store, workflow, created)
+        else:
+            created.add_done_callback(lambda done: self._created(new, store, workflow, done))
+        return created
+
+    def _created(self, new: NewRun, store: Store, workflow: Workflow[..., Any], done: asyncio.Future[RunRow]) -> None:
+        was_adopting = new.run_id in self._adopting
+        self._adopting.discard(new.run_id)
+        early = self._early.pop(new.run_id, ())
+        if done.cancelled() or done.exception() is not None:
+            return
+        row = done.result()
+        is_ours = new.owner is not None and row.owner == self._engine.worker and row.epoch == 1 and row.next_seq == 2
+        if was_adopting and is_ours and new.run_id not in self._engine.runners and not self._engine.closing:
+            state = replay(new.entries)
+            runner = Runner(
+                self._engine,
+                store,
+                workflow,
+                state,
+                row.epoch,
+                history=(),
+                blobs=dict(new.blobs),
+                messages=(),
+            )
+            for message in early:
+                runner.inbox.receive(message)
+            self._engine.runners[new.run_id] = runner
+            runner.wake()
+        else:
+            self._attention.set()
+
+    # -- runs of the store --------------------------------------------------------------------------------------
+
+    async def keep_claiming(self) -> None:
+        while True:
+            self._attention.clear()
+            try:
+                full = await self._claim(self._engine.store)
+                full = await self._claim(self._engine.volatile) or full
+                wake = None if full else await self._next_wake()
+            except Fenced:
+                self._engine.lose()
+                return
+            except StoreError as error:
+                self._engine.degraded(error)
+                await self._engine.nap(self._engine.clock.now() + self._engine.store_retry)
+                continue
+            if full:
+                continue
+            latest = self._engine.clock.now() + LONGEST_NAP
+            await self._wait_for_attention(latest if wake is None else min(wake, latest))
+
+    async def _claim(self, store: Store) -> bool:
+        """Claim a page; True when there may be more."""
+        room = self._room()
+        if room <= 0:
+            self._make_room()
+            return False
+        names = [name for name, workflow in self._engine.workflows.items() if not self._is_full(workflow)]
+        if not names:
+            return False
+        tight = any(self._engine.workflows[name].concurrency is not None for name in names)
+        limit = 1 if tight else min(room, CLAIM_PAGE)
+        self._asked_for += limit
+        try:
+            claimed = await store.claim(self._engine.worker, workflows=names, now=self._engine.clock.now(), limit=limit)
+        finally:
+            self._asked_for -= limit
+        self._adopting.update(one.row.run_id for one in claimed)
+        for one in claimed:
+            if not self.trials.takes(store, one):
+                await self._adopt_in_time(store, one)
+        self._early = {run_id: early for run_id, early in self._early.items() if run_id in self._adopting}
+        return len(claimed) >= limit
+
+    async def _adopt_in_time(self, store: Store, claimed: Claimed) -> None:
+        """Adopt a run that belongs to this worker now, however long the store has trouble."""
+        try:
+            while not self._engine.closing:
+                try:
+                    await self._adopt(store, claimed)
+                    return
+                except StoreError as error:
+                    if not error.retryable:
+                        _log.error("run %s is left as it is: %s", claimed.row.run_id, error)
+                        return
+                    self._engine.degraded(error)
+                    await self._engine.nap(self._engine.clock.now() + self._engine.store_retry)
+        finally:
+            self._adopting.discard(claimed.row.run_id)
+
+    def _make_room(self) -> None:
+        dropped = 0
+        for runner in tuple(self._engine.runners.values()):
+            if dropped >= CLAIM_PAGE:
+                return
+            if runner.state.status in ("waiting", "paused", "stuck") and runner.drop_if_idle():
+                dropped += 1
+
+    async def _adopt(self, store: Store, claimed: Claimed) -> None:
+        row = claimed.row
+        stored = await store.read(row.run_id)
+        entries: list[AnyEntry] = [one.entry for one in stored]
+        state = replay(entries)
+        wanted = blobs_of(entries) | ({state.input_blob} if state.input_blob else set())
+        blobs = {digest: await store.blob(digest) for digest in sorted(wanted)}
+        if self._engine.closing:
+            return
+        if state.ended is None and state.pause is None and self.trials.is_guilty(claimed):
+            reason = f"it was picked up {row.claims} times and made no progress; the last worker died each time"
+            await self._set_aside(store, row, state, reason)
+            return
+        workflow = self._engine.workflows[row.workflow]
+        runner = Runner(
+            self._engine,
+            store,
+            workflow,
+            state,
+            row.epoch,
+            history=entries,
+            blobs=blobs,
+            messages=claimed.messages,
+            claims=row.claims,
+        )
+        self._engine.runners[row.run_id] = runner
+        for message in self._early.pop(row.run_id, ()):
+            runner.inbox.receive(message)
+        runner.wake()
+
+    async def _set_aside(self, store: Store, row: RunRow, state: State, reason: str) -> None:
+        now = max(self._engine.clock.now(), state.updated_at)
+        entries = decide(state, Pause(cause="crash_loop", reason=reason), now)
+        seq = state.seq + 1
+        for entry in entries:
+            evolve(state, entry)
+        await store.append(
+            Append(
+                run_id=row.run_id,
+                epoch=row.epoch,
+                seq=seq,
+                entries=entries,
+                status=state.status,
+                wake_at=None,
+                at=now,
+                release=True,
+            )
+        )
+        self.trials.judged()
+        if self._engine.feed.has_readers:
+            self._engine.feed.publish(
+                row.run_id, [Stored(seq + n, row.epoch, entry) for n, entry in enumerate(entries)]
+            )
+        self._engine.tell_end(row.run_id, state)
+
+    async def _next_wake(self) -> int | None:
+        names = [name for name, workflow in self._engine.workflows.items() if not self._is_full(workflow)]
+        wakes = [await store.next_wake(workflows=names) for store in (self._engine.store, self._engine.volatile)]
+        return min((wake for wake in wakes if wake is not None), default=None)
+
+    async def _wait_for_attention(self, until: int) -> None:
+        alarm = self._engine.clock.call_at(until, self._attention.set)
+        try:
+            await self._attention.wait()
+        finally:
+            alarm.cancel()
