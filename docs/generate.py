@@ -217,7 +217,7 @@ def _app() -> str:
 
 
 def _run() -> str:
-    return of_class("app.py", "Run", "Run[T]", "run")
+    return of_class("handle.py", "Run", "Run[T]", "run")
 
 
 def _values() -> str:

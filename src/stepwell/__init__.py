@@ -15,14 +15,14 @@ from stepwell.errors import StepwellError as StepwellError
 from stepwell.model.retry import Retry as Retry
 
 if TYPE_CHECKING:
-    from stepwell.app import Run as Run
     from stepwell.app import Stepwell as Stepwell
     from stepwell.engine.limits import Limits as Limits
+    from stepwell.handle import Run as Run
 
 __all__ = ["Limits", "Retry", "Run", "StepFailed", "Stepwell", "StepwellError", "ctx", "task", "workflow"]
 __version__ = "0.1.0"
 
-_LATER = {"Stepwell": "stepwell.app", "Run": "stepwell.app", "Limits": "stepwell.engine.limits"}
+_LATER = {"Stepwell": "stepwell.app", "Run": "stepwell.handle", "Limits": "stepwell.engine.limits"}
 
 
 def __getattr__(name: str) -> object:

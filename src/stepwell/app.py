@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import Executor as FuturesExecutor
 from pathlib import Path
 from random import Random
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 import msgspec
 
@@ -29,16 +29,18 @@ from stepwell.errors import (
     RunSetAside,
     StepwellBug,
 )
-from stepwell.model.codec import ValueCodec, content_hash
+from stepwell.handle import Run
+from stepwell.model.codec import ValueCodec
 from stepwell.model.durations import Duration, micros
-from stepwell.model.entries import INLINE_LIMIT, NO_PAYLOAD, PAYLOAD_LIMIT, OnChange, RunCreated
+from stepwell.model.entries import OnChange
 from stepwell.model.failure import Failure
-from stepwell.model.ids import SECOND, run_id
+from stepwell.model.ids import SECOND
 from stepwell.model.lifecycle import SET_ASIDE, TERMINAL
 from stepwell.model.state import State, evolve, replay
+from stepwell.starting import new_run
 from stepwell.stores import open_store
 from stepwell.stores.memory import MemoryStore
-from stepwell.stores.protocol import Filter, Finding, Message, MessageKind, NewMessage, NewRun, RunRow, Store, Stored
+from stepwell.stores.protocol import Filter, Finding, Message, MessageKind, NewMessage, RunRow, Store, Stored
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,60 +54,6 @@ PAGE = 1000
 
 FOLLOW_POLL = 0.1
 """How often a reader of a run that another process drives looks again (seconds)."""
-
-
-class Run(Generic[T]):
-    """A handle on one run; cheap, and valid for as long as the run is kept."""
-
-    def __init__(self, app: Stepwell, id: str, codec: ValueCodec | None) -> None:
-        self.id = id
-        self._app = app
-        self._codec = codec
-
-    async def result(self, timeout: Duration | None = None) -> T:
-        """Wait for the end and return the result.
-
-        Raises:
-            RunFailed, RunCancelled: it ended so.
-            RunSetAside: it is paused or stuck and will not go on by itself.
-            TimeoutError: `timeout` passed first; the run goes on.
-        """
-        return cast("T", await self._app._result(self.id, self._codec, timeout))
-
-    async def wait(self, timeout: Duration | None = None) -> RunRow:
-        """Wait until the run has ended or is set aside; return its row."""
-        return await self._app._wait(self.id, timeout)
-
-    async def row(self) -> RunRow:
-        """The run's row now."""
-        return await self._app.get(self.id)
-
-    async def state(self) -> State:
-        """The fold of the run's journal now."""
-        return await self._app.state(self.id)
-
-    async def pause(self, *, by: str = "", reason: str = "") -> None:
-        """See `Stepwell.pause`."""
-        await self._app.pause(self.id, by=by, reason=reason)
-
-    async def resume(self, *, by: str = "", reason: str = "", on_change: OnChange | None = None) -> None:
-        """See `Stepwell.resume`."""
-        await self._app.resume(self.id, by=by, reason=reason, on_change=on_change)
-
-    async def cancel(self, *, by: str = "", reason: str = "") -> None:
-        """See `Stepwell.cancel`."""
-        await self._app.cancel(self.id, by=by, reason=reason)
-
-    async def retry(self, *, by: str = "", reason: str = "", on_change: OnChange | None = None) -> None:
-        """See `Stepwell.retry`."""
-        await self._app.retry(self.id, by=by, reason=reason, on_change=on_change)
-
-    async def signal(self, name: str, payload: object = None, *, key: str = "", by: str = "") -> bool:
-        """See `Stepwell.signal`."""
-        return await self._app.signal(self.id, name, payload, key=key, by=by)
-
-    def __repr__(self) -> str:
-        return f"<run {self.id}>"
 
 
 class Stepwell:
@@ -297,12 +245,12 @@ class Stepwell:
         """`start`, with the input as `workflow.codec` encodes it."""
         if durability not in ("sync", "async", "exit", "memory"):
             raise DefinitionError(f"durability={durability!r}: use 'sync', 'async', 'exit' or 'memory'")
-        new = self._new_run(workflow, data, id, priority, labels, durability, by)
+        new = new_run(workflow, data, id, priority, labels, durability, by, self._clock.now(), self._chance)
         volatile = durability == "memory"
         if self._engine is not None:
             self._engine.register(workflow)
             # Shielded: a caller that gives up waiting must not keep the engine from hearing that the run is there.
-            row = await asyncio.shield(self._engine.start(new, workflow, volatile))
+            row = await asyncio.shield(self._engine.claims.start(new, workflow, volatile))
         elif volatile:
             raise RequestRefused(
                 "a run with durability='memory' lives in its engine's memory: a client cannot start one"
@@ -316,59 +264,6 @@ class Stepwell:
                 "start it with the same workflow and input to get that run"
             )
         return Run(self, new.run_id, workflow.codec.returns)
-
-    def _new_run(
-        self,
-        workflow: Workflow[..., Any],
-        data: msgspec.Raw,
-        id: str | None,
-        priority: int,
-        labels: Mapping[str, str] | None,
-        durability: Durability,
-        by: str,
-    ) -> NewRun:
-        now = self._clock.now()
-        raw = bytes(data)
-        if len(raw) > PAYLOAD_LIMIT:
-            raise DefinitionError(
-                f"the input of {workflow.name} is {len(raw):,} bytes of JSON; the limit is {PAYLOAD_LIMIT:,}: pass "
-                "the name of a file or object instead"
-            )
-        digest = content_hash(raw)
-        name = run_id(id) if id is not None else run_id(self._fresh_id(workflow.name, now))
-        is_large = len(raw) > INLINE_LIMIT
-        created = RunCreated(
-            at=now,
-            run_id=name,
-            workflow=workflow.name,
-            version=workflow.version,
-            root=name,
-            input=NO_PAYLOAD if is_large else data,
-            input_blob=digest if is_large else "",
-            seed=self._chance.getrandbits(48),
-            priority=priority,
-            durability=durability,
-            labels=dict(labels or {}),
-            by=by,
-        )
-        return NewRun(
-            run_id=name,
-            workflow=workflow.name,
-            version=workflow.version,
-            root=name,
-            parent=None,
-            priority=priority,
-            labels=dict(labels or {}),
-            input_hash=digest,
-            created_at=now,
-            wake_at=now,
-            entries=(created,),
-            blobs={digest: raw} if is_large else {},
-        )
-
-    def _fresh_id(self, workflow: str, now: int) -> str:
-        """Readable, and ordered by time so that new rows land at the end of the index."""
-        return f"{workflow}-{_base32(now // 1000, 9)}{_base32(self._chance.getrandbits(30), 6)}"
 
     async def run(self, target: Workflow[P, T] | Task[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Start a run and wait for its result."""
@@ -423,7 +318,7 @@ class Stepwell:
     def _posted(self, done: asyncio.Future[Message | None]) -> None:
         posted = None if done.cancelled() or done.exception() is not None else done.result()
         if posted is not None and self._engine is not None:
-            self._engine.heard(posted)
+            self._engine.mailboxes.heard(posted)
 
     # -- looking ------------------------------------------------------------------------------------------------
 
@@ -499,7 +394,8 @@ class Stepwell:
         finally:
             stop()
 
-    async def _wait(self, id: str, timeout: Duration | None) -> RunRow:
+    async def wait(self, id: str, timeout: Duration | None = None) -> RunRow:
+        """Wait until the run has ended or is set aside; return its row."""
         limit = None if timeout is None else micros(timeout, "timeout") / SECOND
         async with asyncio.timeout(limit):
             await self._end(id)
@@ -528,7 +424,8 @@ class Stepwell:
         is_reviving = any(message.kind in _REVIVING for message in messages)
         return None if is_reviving or row.status not in TERMINAL | SET_ASIDE else row
 
-    async def _result(self, id: str, codec: ValueCodec | None, timeout: Duration | None) -> object:
+    async def result(self, id: str, codec: ValueCodec | None = None, timeout: Duration | None = None) -> object:
+        """Wait for the end of a run; its result, decoded by `codec`, or as plain JSON. Raises as `Run.result` does."""
         limit = None if timeout is None else micros(timeout, "timeout") / SECOND
         async with asyncio.timeout(limit):
             state = await self._end(id) or await self._last_word(id)
@@ -585,14 +482,3 @@ def _is_typed(value: object) -> bool:
     """Whether the value's own class says how to write it (dataclasses, structs, models)."""
     kind = type(value)
     return hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__struct_fields__") or hasattr(kind, "model_fields")
-
-
-_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
-
-
-def _base32(number: int, width: int) -> str:
-    digits = []
-    for _ in range(width):
-        number, digit = divmod(number, 32)
-        digits.append(_DIGITS[digit])
-    return "".join(reversed(digits))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from stepwell import app as asynchronous
+from stepwell import handle
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow
 from stepwell.errors import RequestRefused
@@ -30,9 +31,9 @@ T = TypeVar("T")
 
 
 class Run(Generic[T]):
-    """A handle on one run; every method blocks. See `stepwell.app.Run`."""
+    """A handle on one run; every method blocks. See `stepwell.handle.Run`."""
 
-    def __init__(self, app: Stepwell, inner: asynchronous.Run[T]) -> None:
+    def __init__(self, app: Stepwell, inner: handle.Run[T]) -> None:
         self.id = inner.id
         self._app = app
         self._inner = inner

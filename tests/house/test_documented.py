@@ -18,10 +18,11 @@ from test_exports import PUBLIC
 
 import stepwell
 from stepwell import errors
-from stepwell.app import Durability, Run, Stepwell
+from stepwell.app import Durability, Stepwell
 from stepwell.authoring.ctx import ctx
 from stepwell.cli import main as entry
 from stepwell.engine.limits import Limits
+from stepwell.handle import Run
 from stepwell.model import entries
 from stepwell.model.lifecycle import MEANING, NEXT, Status
 from stepwell.model.retry import Retry

@@ -12,8 +12,9 @@ from package import SOURCE
 
 import stepwell
 from stepwell import blocking
-from stepwell.app import Run, Stepwell
+from stepwell.app import Stepwell
 from stepwell.authoring.ctx import ctx
+from stepwell.handle import Run
 
 PUBLIC = {"Limits", "Retry", "Run", "StepFailed", "Stepwell", "StepwellError", "ctx", "task", "workflow"}
 
