@@ -59,7 +59,8 @@ class ChildDesk:
             )
         )
         if request.attempt > 1:
-            self._post(request.run_id, "retry", f"run {runner.run_id} is retried")
+            # It may have failed, be under way, or have completed while nobody waited for it.
+            self._post(request.run_id, "again", f"run {runner.run_id} is retried")
         else:
             runner.ledger.new_runs.append(self._new_run(request))
 
@@ -116,7 +117,7 @@ class ChildDesk:
         if step is not None and step.step == "child":
             self._post(step.child, "cancel", f"run {self._runner.run_id} no longer waits for it")
 
-    def tell_parent(self, output: msgspec.Raw) -> None:
+    def tell_parent(self, output: msgspec.Raw, output_blob: str) -> None:
         """Tell the run that waits for this one, if any, how it ended."""
         runner = self._runner
         state = runner.state
@@ -126,8 +127,7 @@ class ChildDesk:
         if state.ended == "cancelled":
             text = f"child run {runner.run_id} was cancelled"
             error = Failure("stepwell.errors.RunCancelled", text, retryable=False)
-        inline, blob = runner.ledger.stow(output)
-        body = msgspec.json.encode(ChildBody(state.parent_step, inline, blob, error))
+        body = msgspec.json.encode(ChildBody(state.parent_step, output, output_blob, error))
         runner.ledger.posts.append(
             NewMessage(state.parent, "child", str(state.parent_step), body, runner.now, by=runner.run_id)
         )

@@ -14,10 +14,10 @@ from stepwell.engine.trials import Trials
 from stepwell.errors import Fenced, StoreError
 from stepwell.model.commands import Pause
 from stepwell.model.decide import decide
-from stepwell.model.entries import AnyEntry
+from stepwell.model.entries import RunResumed
 from stepwell.model.ids import SECOND
 from stepwell.model.state import State, evolve, replay
-from stepwell.programs.matching import blobs_of
+from stepwell.programs.matching import Records
 from stepwell.stores.protocol import Append, Claimed, Message, NewRun, RunRow, Store, Stored
 
 if TYPE_CHECKING:
@@ -27,6 +27,12 @@ _log = logging.getLogger("stepwell.engine")
 
 LONGEST_NAP = 5 * SECOND
 """The store is asked for runs that want to be driven at least this often (microseconds)."""
+
+BREATH = SECOND // 10
+"""How long a full engine waits before it looks again for runs that could give way (microseconds)."""
+
+READ_PAGE = 2000
+"""Entries of a journal read at a time."""
 
 CLAIM_PAGE = 200
 """Runs claimed, or dropped to make room, at a time."""
@@ -102,7 +108,7 @@ class Claims:
                 workflow,
                 state,
                 row.epoch,
-                history=(),
+                records=Records(new.entries),
                 blobs=dict(new.blobs),
                 messages=(),
             )
@@ -131,8 +137,11 @@ class Claims:
                 continue
             if full:
                 continue
-            latest = self._engine.clock.now() + LONGEST_NAP
-            await self._wait_for_attention(latest if wake is None else min(wake, latest))
+            now = self._engine.clock.now()
+            until = now + LONGEST_NAP if wake is None else min(wake, now + LONGEST_NAP)
+            if self._room() <= 0:  # what is due cannot be taken: look again when a run leaves, or can be made to
+                until = max(until, now + BREATH)
+            await self._wait_for_attention(until)
 
     async def _claim(self, store: Store) -> bool:
         """Claim a page; True when there may be more."""
@@ -183,10 +192,8 @@ class Claims:
 
     async def _adopt(self, store: Store, claimed: Claimed) -> None:
         row = claimed.row
-        stored = await store.read(row.run_id)
-        entries: list[AnyEntry] = [one.entry for one in stored]
-        state = replay(entries)
-        wanted = blobs_of(entries) | ({state.input_blob} if state.input_blob else set())
+        state, records = await _read(store, row.run_id)
+        wanted = records.blobs | ({state.input_blob} if state.input_blob else set())
         blobs = {digest: await store.blob(digest) for digest in sorted(wanted)}
         if self._engine.closing:
             return
@@ -201,7 +208,7 @@ class Claims:
             workflow,
             state,
             row.epoch,
-            history=entries,
+            records=records,
             blobs=blobs,
             messages=claimed.messages,
             claims=row.claims,
@@ -247,3 +254,19 @@ class Claims:
             await self._attention.wait()
         finally:
             alarm.cancel()
+
+
+async def _read(store: Store, run_id: str) -> tuple[State, Records]:
+    """Fold and index a journal page by page; only one with a retry in it is ever in memory as a whole."""
+    state, records, after = State(), Records(), 0
+    while True:
+        page = await store.read(run_id, after=after, limit=READ_PAGE)
+        for one in page:
+            if isinstance(one.entry, RunResumed) and one.entry.retry:
+                entries = [stored.entry for stored in await store.read(run_id)]
+                return replay(entries), Records(entries)
+            evolve(state, one.entry)
+            records.add(one.entry)
+        if len(page) < READ_PAGE:
+            return state, records
+        after = page[-1].seq

@@ -65,6 +65,11 @@ class Ledger:
         return not (self.entries or self.consumed or self.posts)
 
     @property
+    def is_refused(self) -> bool:
+        """Whether the store has no room for what was sent last; it is offered again and again."""
+        return bool(self._refused)
+
+    @property
     def reaches_out(self) -> bool:
         """Whether other runs are part of what is to be written: they exist only by a commit, and are waited for."""
         return bool(self.new_runs or self.posts)

@@ -25,7 +25,15 @@ class Mailboxes:
         self._is_reading = False
 
     def heard(self, message: Message, *, in_order: bool = False) -> None:
-        """A message is in a mailbox; `in_order` says that all earlier ones of its run were told before."""
+        """A message is in a mailbox; `in_order` says that all earlier ones of its run were told before.
+
+        One that this process has posted waits its turn when another process may have posted before it: messages are
+        taken in the order in which they were accepted.
+        """
+        if not in_order and (self._unread or self._is_reading or self._engine.store.changed()):
+            self.read_soon(self._engine.store)
+            self.read_soon(self._engine.volatile)
+            return
         runner = self._engine.runners.get(message.run_id)
         if runner is not None:
             runner.inbox.receive(message, in_order=in_order)

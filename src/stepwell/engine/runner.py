@@ -34,6 +34,7 @@ from stepwell.model.commands import (
     FailRun,
     Pause,
     RecordValue,
+    RetryRun,
     SetState,
     StartWait,
     WithdrawWait,
@@ -42,6 +43,7 @@ from stepwell.model.decide import decide
 from stepwell.model.entries import (
     NO_PAYLOAD,
     AnyEntry,
+    OnChange,
     PauseCause,
     RunCancelRequested,
     StepCompleted,
@@ -75,7 +77,7 @@ class Runner:
         state: State,
         epoch: int,
         *,
-        history: Sequence[AnyEntry],
+        records: Records,
         blobs: dict[str, bytes],
         messages: Sequence[Message],
         claims: int = 0,
@@ -96,7 +98,7 @@ class Runner:
         self.now = 0
         self._is_suspect = claims > 1
         self._sync = state.durability == "sync"
-        self._history: list[AnyEntry] | None = list(history)
+        self._records: Records | None = records
         self.payloads = blobs
         self._program: FunctionProgram | None = None
         self._replaying: deque[Delivery] = deque()
@@ -165,12 +167,16 @@ class Runner:
         """Make the program, or go on rebuilding it; False while that takes further callbacks."""
         if self._replaying:
             return self._replay_some()
-        if self._program is not None or self.state.ended is not None or self.state.pause is not None:
+        if (
+            self._program is not None
+            or self.state.ended is not None
+            or self.state.pause is not None
+            or self._must_reload
+        ):
             return True
         state = self.state
         fresh = state.started_at is None
-        history = [*(self._history or ()), *self.ledger.entries]
-        self._history = None
+        records, self._records = self._records, None
         body_input = self.payload(state.input, state.input_blob)
         self._program = FunctionProgram(
             self.workflow,
@@ -179,7 +185,7 @@ class Runner:
             clock=self.engine.clock.now,
             chance=self.engine.chance,
             threads=self.engine.bodies,
-            records=None if fresh else Records(history),
+            records=None if fresh else records,
             on_change=state.on_change,
         )
         if fresh:
@@ -190,7 +196,7 @@ class Runner:
             self._program.begin(self.now)
             return True
         assert state.started_at is not None, "a run whose body began has its time"
-        self._replaying.extend(self._program.recorded.deliveries)
+        self._replaying = deque(self._program.recorded.deliveries)
         self._program.begin(state.started_at)
         return self._replay_some()
 
@@ -272,6 +278,8 @@ class Runner:
         for entry in entries:
             evolve(self.state, entry)
             self.ledger.entries.append(entry)
+            if self._records is not None:  # there is no body yet: it is going to be made of what is recorded
+                self._records.add(entry)
         return entries
 
     def deliver_later(self, delivery: Delivery, payload: msgspec.Raw) -> None:
@@ -294,6 +302,11 @@ class Runner:
         self.waits.match_all()
         self._must_reload = reload and self._program is not None and self._program.is_set_aside
 
+    def retry(self, by: str, reason: str, on_change: OnChange | None) -> None:
+        """Go on from what ended the run: the run is read anew, since what is withdrawn changes what came before."""
+        self.apply(RetryRun(by=by, reason=reason, on_change=on_change))
+        self._must_reload = True
+
     def cancel_body(self, requested: RunCancelRequested) -> None:
         """Let the body hear that it is to end; one that is not there yet hears of it when it is rebuilt."""
         if self._program is not None:
@@ -307,7 +320,7 @@ class Runner:
         self.apply(command)
         self.steps.drop_all()
         self.waits.disarm()
-        self.children.tell_parent(output)
+        self.children.tell_parent(*self.ledger.stow(output))
 
     def _cancel_step(self, request: CancelStep) -> None:
         self._stop_step(request.path)
@@ -357,11 +370,7 @@ class Runner:
         self._is_suspect = False
         self._releasing = release
         seen = self.inbox.seen() if release else 0
-        entries = self.ledger.append(
-            self.state, launches, at=self.now, wake_at=self._wake_at(), release=release, seen=seen
-        )
-        if self._history is not None:
-            self._history.extend(entries)
+        self.ledger.append(self.state, launches, at=self.now, wake_at=self._wake_at(), release=release, seen=seen)
         if not self._sync:
             self._act(launches)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from stepwell.errors import RequestRefused
-from stepwell.model.commands import EndCancelled, RequestCancel, Resume, RetryRun
+from stepwell.model.commands import EndCancelled, RequestCancel, Resume
 from stepwell.model.entries import NO_PAYLOAD, OnChange, RunCancelRequested
+from stepwell.model.lifecycle import RETRYABLE
 from stepwell.stores.protocol import Message
 
 if TYPE_CHECKING:
@@ -45,7 +46,13 @@ class VerbDesk:
                 case "cancel":
                     self._cancel(message.by, body.reason)
                 case "retry":
-                    runner.apply(RetryRun(by=message.by, reason=body.reason, on_change=body.on_change))
+                    runner.retry(message.by, body.reason, body.on_change)
+                case "again" if runner.state.ended in RETRYABLE:
+                    runner.retry(message.by, body.reason, None)
+                case "again" if runner.state.ended is not None:
+                    runner.children.tell_parent(runner.state.output, runner.state.output_blob)
+                case "again":
+                    pass  # it tells its parent when it ends
                 case _:
                     _log.warning("run %s: a message of kind %s is not for functions", runner.run_id, message.kind)
         except RequestRefused as refused:

@@ -118,11 +118,27 @@ class Engine:
             await self.nap(self.clock.now() + SECOND // 20)
         for runner in tuple(self.runners.values()):
             runner.release()
-        while self.runners and not self.lost:
-            self._emptied.clear()
-            await self._emptied.wait()
+        await self._let_go(max(deadline, self.clock.now()) + SECOND)
         await self.executor.close(grace=1.0)
         self.bodies.shutdown(wait=False, cancel_futures=True)
+
+    async def _let_go(self, patience: int) -> None:
+        """Wait until all runs are given up; after `patience` not for those for which the store has no room.
+
+        What such a run has not written was never acknowledged; whoever drives the store next takes it up.
+        """
+        while self.runners and not self.lost:
+            self._emptied.clear()
+            alarm = self.clock.call_at(patience, self._emptied.set)
+            await self._emptied.wait()
+            alarm.cancel()
+            if self.clock.now() < patience:
+                continue
+            patience = self.clock.now() + SECOND
+            for runner in tuple(self.runners.values()):
+                if runner.ledger.is_refused:
+                    _log.warning("run %s is left as it stands in the store, which has no room", runner.run_id)
+                    runner.abandon()
 
     def register(self, workflow: Workflow[..., Any]) -> None:
         """Let this engine drive runs of a workflow, and of those that its body mentions.

@@ -204,7 +204,7 @@ class Asks:
         return True
 
     def deliver_late(self) -> bool:
-        """Hand over one outcome whose turn had passed before the (moved) call for it was made; False when there is none."""
+        """Hand over one outcome whose turn had passed before its (moved) call was made; False when there is none."""
         while self._late:
             record = self._late.pop(0)
             pending = self._pending.pop(record.path, None)

@@ -98,6 +98,7 @@ class FunctionProgram:
         self._loop.now = at / 1_000_000
         context = copy_context()
         context.run(current.set, self._body)
+        self._loop.context = context
         try:
             args, kwargs = self._workflow.codec.decode(self._input)
             body = self._coroutine(args, kwargs)
@@ -136,11 +137,7 @@ class FunctionProgram:
     def close(self) -> None:
         """Take the body out of memory: its coroutines are closed, nothing that they do on the way has an effect."""
         self._asks.close()
-        self._loop.closed = True
-        for task in tuple(self._loop.tasks):
-            if not task.done():
-                _dispose(task)
-        self._loop.tasks.clear()
+        self._loop.dispose()
         self._main = None
         self._asks.requests.clear()
         self._body.notes.clear()
@@ -218,20 +215,6 @@ class FunctionProgram:
         for path, timer in new.values():
             due = round(timer.when() * 1_000_000)
             self._asks.wait(StartWait(path=path, wait="timer", due=due), Pending(timer=timer))
-
-
-def _dispose(task: asyncio.Task[Any]) -> None:  # Any: whatever it returns
-    """Close a waiting task's coroutine for good: a body that awaits while it is closed is closed again."""
-    task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own switch for "was destroyed but is pending"
-    coroutine = cast("Coroutine[Any, Any, Any]", task.get_coro())
-    for _ in range(1000):
-        try:
-            coroutine.close()
-        except RuntimeError:  # "coroutine ignored GeneratorExit": its finally block awaits
-            continue
-        except BaseException:  # whatever the body raises on its way out reaches nobody
-            pass
-        return
 
 
 def _place_of(task: asyncio.Task[Any]) -> str:  # Any: whatever it returns

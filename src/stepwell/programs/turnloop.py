@@ -15,10 +15,11 @@ import asyncio
 import bisect
 import logging
 import sys
+import weakref
 from asyncio import events
 from collections import deque
-from collections.abc import Callable, Coroutine
-from contextvars import Context
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextvars import Context, copy_context
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 from stepwell.errors import ControlFlow, WorkflowBodyError
@@ -72,7 +73,8 @@ class TurnTask(asyncio.Task[T]):
         # asyncio puts the task into a set of all tasks of all loops while it is made; thousands of bodies with a task
         # number 1 each would collide there. Weak references keep the hash that they saw first.
         self._number = id(self)
-        super().__init__(coro, loop=loop, name=name, context=context)
+        self.context = copy_context() if context is None else context
+        super().__init__(coro, loop=loop, name=name, context=self.context)
         self._number = number
         self._log_destroy_pending = False
 
@@ -105,11 +107,13 @@ class TurnLoop(asyncio.AbstractEventLoop):
         self._made = 0
         self._group: _Group | None = None
         self._ready: deque[asyncio.Handle] = deque()
+        self._generators: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()  # Any: whatever they yield
+        self._generators_left = 0
+        self.context = copy_context()  # the body's own; whoever begins it sets it
 
     def turn(self) -> None:
         """Run until nothing is ready. Call it from a plain callback of the host loop, never from inside a task."""
-        host = events._get_running_loop()
-        events._set_running_loop(self)
+        before = self._take_charge()
         ready = self._ready
         count = 0
         try:
@@ -126,7 +130,43 @@ class TurnLoop(asyncio.AbstractEventLoop):
                         "a loop over `await asyncio.sleep(0)` never gives way here: wait for a step, timer or signal"
                     )
         finally:
-            events._set_running_loop(host)
+            _give_back(*before)
+
+    def dispose(self) -> None:
+        """Close all coroutines and generators of the body, and run nothing more.
+
+        Each is closed in its own context: what its `finally` blocks ask for is asked of the closed body, which answers
+        nothing, and never becomes a plain call of a task outside the engine.
+        """
+        self.closed = True
+        self._ready.clear()
+        before = self._take_charge()
+        try:
+            while self.tasks:
+                task = self.tasks.pop()
+                if not task.done():
+                    task.context.run(_close, task.get_coro().close)
+            for generator in tuple(self._generators):
+                self._generator_left(generator)
+        finally:
+            _give_back(*before)
+
+    def _take_charge(self) -> tuple[asyncio.AbstractEventLoop | None, Any]:  # Any: whatever hooks the host has
+        """From here on this is the running loop, and it is told of asynchronous generators; returns what was before."""
+        before = events._get_running_loop(), sys.get_asyncgen_hooks()
+        events._set_running_loop(self)
+        sys.set_asyncgen_hooks(self._generators.add, self._generator_left)
+        return before
+
+    def _generator_left(self, generator: AsyncGenerator[Any, Any]) -> None:  # Any: whatever it yields
+        """Nobody iterates over it any more: run its clean-up, as asyncio does, in a task whose scope is its own."""
+        self._generators.discard(generator)
+        if self.closed:
+            self.context.copy().run(_close, lambda: _throw_into(generator.aclose()))
+            return
+        self._generators_left += 1
+        scope = self.root_scope.child("generator", self._generators_left)
+        self.call_soon(lambda: self.create_task(generator.aclose(), context=self.context.copy(), scope=scope))
 
     def current_scope(self) -> Scope:
         """The scope of the running task; the body's own when none runs."""
@@ -266,6 +306,28 @@ class TurnLoop(asyncio.AbstractEventLoop):
 
     def run_until_complete(self, *_: object) -> NoReturn:
         self._refuse("running an event loop")
+
+
+def _give_back(loop: asyncio.AbstractEventLoop | None, hooks: Any) -> None:  # Any: as they were taken
+    sys.set_asyncgen_hooks(*hooks)
+    events._set_running_loop(loop)
+
+
+def _close(close: Callable[[], object]) -> None:
+    """Close for good: what awaits while it is closed is closed again."""
+    for _ in range(1000):
+        try:
+            close()
+        except RuntimeError:  # "… ignored GeneratorExit": its finally block awaits
+            continue
+        except BaseException:  # whatever it raises on its way out reaches nobody
+            pass
+        return
+
+
+def _throw_into(ending: Coroutine[Any, Any, None]) -> None:
+    ending.throw(GeneratorExit)
+    raise RuntimeError("the generator ignored GeneratorExit")  # as a coroutine's `close` says it
 
 
 class _Place(NamedTuple):

@@ -26,7 +26,8 @@ import msgspec
 from stepwell.model.entries import AnyEntry
 from stepwell.model.lifecycle import Status
 
-MessageKind: TypeAlias = Literal["signal", "pause", "resume", "cancel", "retry", "child", "state"]
+MessageKind: TypeAlias = Literal["signal", "pause", "resume", "cancel", "retry", "again", "child", "state"]
+"""`child` tells a parent how its child ended; `again` asks a child for that, from a parent that is retried."""
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -240,7 +241,7 @@ class Store(Protocol):
 
         The run's row is locked first, so that no wake-up is lost: an unowned run's wake_at becomes at most
         `message.at`. Any client may post, driver or not. A `signal` is refused with `WrongStatus` when the run has
-        ended, `retry` when it has not failed or been cancelled, the other kinds when it has ended; a `resume` is
+        ended, `retry` when it has not failed or been cancelled, `again` never, the other kinds when it has ended; a `resume` is
         refused unless the run is paused or stuck. Raises `RunNotFound`.
         """
 

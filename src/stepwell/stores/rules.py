@@ -12,6 +12,7 @@ _VERB: dict[MessageKind, str] = {
     "resume": "resumed",
     "cancel": "cancelled",
     "retry": "retried",
+    "again": "asked for its end",
     "child": "told of a child run",
     "state": "given state",
 }
@@ -19,6 +20,8 @@ _VERB: dict[MessageKind, str] = {
 
 def refusal(kind: MessageKind, run_id: str, status: Status) -> StepwellError | None:
     """Why a run in this status takes no message of this kind; None when it does."""
+    if kind == "again":
+        return None
     if kind == "retry":
         fits, when = status in RETRYABLE, "one that failed or was cancelled"
     elif kind == "resume":
