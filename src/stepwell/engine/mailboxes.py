@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stepwell.errors import StoreError
@@ -23,6 +24,12 @@ class Mailboxes:
         self._last_read = {id(engine.store): 0, id(engine.volatile): 0}
         self._unread: set[int] = set()
         self._is_reading = False
+        self._used_up: set[int] = set()
+
+    def used_up(self, messages: Sequence[int]) -> None:
+        """These messages are consumed; a look into the store that began before may still show them."""
+        if self._is_reading:
+            self._used_up.update(messages)
 
     def heard(self, message: Message, *, in_order: bool = False) -> None:
         """A message is in a mailbox; `in_order` says that all earlier ones of its run were told before.
@@ -65,6 +72,7 @@ class Mailboxes:
             self._is_reading = False
 
     async def _read_mailboxes(self, store: Store) -> None:
+        self._used_up.clear()
         try:
             messages = await store.messages(after=self._last_read[id(store)], owner=self._engine.worker)
         except StoreError as error:
@@ -76,4 +84,5 @@ class Mailboxes:
             return
         for message in messages:
             self._last_read[id(store)] = message.id
-            self.heard(message, in_order=True)
+            if message.id not in self._used_up:
+                self.heard(message, in_order=True)

@@ -77,7 +77,7 @@ class Runner:
         state: State,
         epoch: int,
         *,
-        records: Records,
+        records: Records | None,
         blobs: dict[str, bytes],
         messages: Sequence[Message],
         claims: int = 0,
@@ -428,6 +428,9 @@ class Runner:
         """Give the run up and drop its body, when nothing in it moves; it comes back when something is due."""
         if self.gone or self._releasing or not self.is_idle or self.state.durability == "memory":
             return False
+        due = self.state.next_due
+        if due is not None and due <= self.engine.clock.now() and self.state.pause is None:
+            return False  # its alarm is about to ring: dropped now, it would come straight back
         self._append((), release=True)
         return True
 

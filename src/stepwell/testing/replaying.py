@@ -1,0 +1,144 @@
+"""Does each finished journal replay, from its end and from any commit before it, to the same requests and result?"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+import msgspec
+
+from stepwell.authoring.context import Identity
+from stepwell.model.commands import CompleteRun, EndCancelled, FailRun
+from stepwell.model.entries import (
+    AnyEntry,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunResumed,
+    StepCompleted,
+    WaitSatisfied,
+)
+from stepwell.model.state import State, replay
+from stepwell.programs.function import FunctionProgram
+from stepwell.programs.matching import Delivery, Records
+from stepwell.programs.protocol import Request
+from stepwell.testing.drawing import Plan
+from stepwell.testing.invariants import Book, Violation, books_of
+from stepwell.testing.scripts import bulky_child, play
+from stepwell.testing.world import World
+
+PREFIXES = 3
+"""How many prefixes of each journal are tried besides the whole."""
+
+_WORKFLOWS = {workflow.name: workflow for workflow in (play, bulky_child)}
+
+
+def check_replays(world: World, plan: Plan) -> None:
+    """Replay every run's journal, and some of its prefixes at commits.
+
+    Raises:
+        Violation: a replay diverged, asked for something new, or came to another end.
+    """
+    chance = Random(f"replay {plan.seed}")
+    for book in books_of(world):
+        entries = [one.entry for one in book.written]
+        if replay(entries).started_at is None:
+            continue
+        _replay(world, book, entries, len(entries))
+        first = (
+            max((n for n, entry in enumerate(entries) if isinstance(entry, RunResumed) and entry.retry), default=1) + 1
+        )
+        cuts = [
+            n
+            for n in range(first, len(entries))
+            if book.written[n].position != book.written[n - 1].position and replay(entries[:n]).started_at is not None
+        ]
+        for cut in chance.sample(cuts, min(PREFIXES, len(cuts))):
+            _replay(world, book, entries, cut)
+
+
+def _replay(world: World, book: Book, entries: list[AnyEntry], cut: int) -> None:
+    """Rebuild the body from the first `cut` entries, then let the others happen to it."""
+    state = replay(entries)
+    program = _program(world, state, Records(entries[:cut]))
+    whole = Records(entries)
+    for path, value in whole.values.items():  # what a value was is chance: give it the chance that it had
+        program.recorded.values.setdefault(path, value)
+    what = f"{book.name}: replay from entry {cut} of {len(entries)}"
+    try:
+        assert state.started_at is not None, "only begun runs are replayed"
+        program.begin(state.started_at)
+        delivered = len(program.recorded.deliveries)
+        for delivery in program.recorded.deliveries:
+            if program.ended:
+                break
+            program.deliver(delivery, _payload(world, delivery))
+        if not program.ended:
+            program.go_live()
+        _need_same_course(program, what)
+        if program.ended and cut < len(entries) and not _is_behind(book, entries, cut):
+            raise Violation(f"{what} ends although the run had not")
+        for delivery in whole.deliveries[delivered:]:
+            if program.ended:
+                break
+            program.deliver(delivery, _payload(world, delivery))
+            _need_same_course(program, what)
+        _check_end(what, entries[-1], program.take_requests(), program.ended)
+    finally:
+        program.close()
+
+
+def _is_behind(book: Book, entries: list[AnyEntry], cut: int) -> bool:
+    """Whether the journal may know of outcomes that the body had not heard of at this point.
+
+    It does while the run is paused, and when it was given up: what had ended by then was still journaled.
+    """
+    return replay(entries[:cut]).pause is not None or book.written[cut - 1].epoch != book.written[cut].epoch
+
+
+def _program(world: World, state: State, records: Records) -> FunctionProgram:
+    return FunctionProgram(
+        _WORKFLOWS[state.workflow],
+        Identity(state.run_id, state.workflow, state.parent, state.root),
+        msgspec.Raw(world.disk.content.blobs[state.input_blob]) if state.input_blob else state.input,
+        clock=lambda: 0,
+        chance=Random(0),
+        threads=ThreadPoolExecutor(1),  # no body here is synchronous: it never starts a thread
+        records=records,
+        on_change=state.on_change,
+    )
+
+
+def _need_same_course(program: FunctionProgram, what: str) -> None:
+    if program.divergence is not None:
+        raise Violation(f"{what} diverges: {program.divergence.explain()}")
+    if program.deadlock:
+        raise Violation(f"{what} stands still: {program.deadlock}")
+
+
+def _payload(world: World, delivery: Delivery) -> msgspec.Raw:
+    blobs = world.disk.content.blobs
+    match delivery:
+        case StepCompleted():
+            return msgspec.Raw(blobs[delivery.output_blob]) if delivery.output_blob else delivery.output
+        case WaitSatisfied():
+            return msgspec.Raw(blobs[delivery.payload_blob]) if delivery.payload_blob else delivery.payload
+        case _:
+            return msgspec.Raw(b"null")
+
+
+def _check_end(what: str, last: AnyEntry, requests: list[Request], ended: bool) -> None:
+    end = requests[-1] if requests else None
+    match last:
+        case RunCompleted() if last.output_blob:
+            same = isinstance(end, CompleteRun)
+        case RunCompleted():
+            same = isinstance(end, CompleteRun) and bytes(end.output) == bytes(last.output)
+        case RunFailed():
+            same = isinstance(end, FailRun) and end.error.message == last.error.message and end.steps == last.steps
+        case RunCancelled():
+            same = isinstance(end, EndCancelled) or not ended
+        case _:
+            same = False
+    if not same:
+        raise Violation(f"{what} ends with {end}, and the run with {last}")

@@ -1,0 +1,440 @@
+"""The real engine, crashed, frozen and starved at drawn moments, must keep every promise: `simulate(seed)`.
+
+One seed decides a plan (`drawing`): runs that play drawn scripts (`scripts`), people's commands, limits, and faults.
+Real `Stepwell` objects live in simulated processes (`world`) on virtual time (`virtual`) over a store that answers late
+and fails (`unreliable`). When the faults have stopped, an engine that is left in peace must bring everything to rest,
+and the journals must agree with what the world saw (`invariants`) and replay (`replaying`).
+
+    python -m stepwell.testing.simulation --seeds 1000 --start 0 --jobs 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import multiprocessing
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from stepwell.errors import RequestRefused, StoreError
+from stepwell.model.ids import SECOND
+from stepwell.model.lifecycle import RETRYABLE, SET_ASIDE, TERMINAL
+from stepwell.testing import world
+from stepwell.testing.drawing import Errand, Fault, Plan, Start, draw_plan
+from stepwell.testing.invariants import Violation, check_history
+from stepwell.testing.replaying import check_replays
+from stepwell.testing.resting import Rest, look
+from stepwell.testing.scripts import play
+from stepwell.testing.unreliable import MILLISECOND, Faults
+from stepwell.testing.virtual import NeverAtRest, OutOfTime
+from stepwell.testing.world import Accepted, Effect, Process, ProcessDied, World, run_coroutine
+
+T = TypeVar("T")
+
+PATIENCE = 7 * SECOND
+"""How long, with no commit at all, something may be owed before it counts as lost; over the engine's longest nap."""
+
+LIMIT = 900 * SECOND
+"""Virtual time after which a simulation is given up."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a seed came to."""
+
+    seed: int
+    runs: int
+    entries: int
+    attempts: int
+    commits: int
+    processes: int
+    batches: int
+    seconds: float
+    digest: int
+    """The same for two executions of one seed, if nothing undrawn has decided anything."""
+
+
+def simulate(seed: int) -> Report:
+    """Simulate one seed.
+
+    Raises:
+        AssertionError: a promise was broken; the text names the seed, the promise and what led to it.
+    """
+    simulation = _Simulation(draw_plan(seed))
+    try:
+        with _listening(simulation.world):
+            simulation.play()
+            check_history(simulation.world, simulation.plan)
+            check_replays(simulation.world, simulation.plan)
+    except (Violation, NeverAtRest, OutOfTime) as broken:
+        raise AssertionError(
+            f"seed {seed}: {broken}\n{simulation.world.trace()}\nseed {seed}: {broken}\n"
+            f"again: python -m stepwell.testing.simulation --start {seed} --seeds 1"
+        ) from broken
+    finally:
+        simulation.end()
+    return simulation.report()
+
+
+class _Simulation:
+    """One plan being played."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.world = World(plan.seed, dawdle=plan.dawdle)
+        self.world.disk.faults = plan.weather
+        self._people = self.world.time.loop("people")
+        self._engines: list[Process] = []
+        self._clients: list[Process] = []
+        self._payload = 1000
+        self._is_final = False
+        self._jobs: list[asyncio.Task[None]] = []
+
+    def play(self) -> None:
+        """Play it to the end."""
+        run_coroutine(self.world, self._people, self._play(), LIMIT)
+
+    def end(self) -> None:
+        """Let go of everything, whatever state it is in."""
+        for process in self.world.processes:
+            process.kill("swept away")
+            process.loop.kill()
+        self._people.kill()
+        self.world.disk.loop.kill()
+
+    def report(self) -> Report:
+        """What it came to."""
+        journals = self.world.disk.content.journals
+        return Report(
+            seed=self.plan.seed,
+            runs=len(journals),
+            entries=sum(len(journal) for journal in journals.values()),
+            attempts=sum(isinstance(event, Effect) for event in self.world.history),
+            commits=self.world.commits,
+            processes=len(self.world.processes),
+            batches=self.world.time.batches,
+            seconds=self.world.time.micros / SECOND,
+            digest=hash(tuple(self.world.stamps)),
+        )
+
+    # -- what happens -------------------------------------------------------------------------------------------
+
+    async def _play(self) -> None:
+        self._clients = [self._boot(drive=False) for _ in range(2)]
+        self._boot()
+        for fault in self.plan.faults:
+            if fault.commit is None:
+                self._job(fault.at, self._befall, fault)
+            else:
+                table = self.world.before_commit if fault.before else self.world.after_commit
+                table[fault.commit] = self._kill_driver
+        for start in self.plan.starts:
+            self._job(start.at, self._start, start)
+        for errand in self.plan.errands:
+            self._job(errand.at, self._run_errand, errand)
+        await asyncio.gather(*self._jobs)
+        await self._end_in_peace()
+
+    def _job(self, at: int, work: Callable[[T], Coroutine[Any, Any, None]], what: T) -> None:
+        async def later() -> None:
+            await asyncio.sleep(at / SECOND)
+            await work(what)
+
+        self._jobs.append(self._people.create_task(later()))
+
+    def _boot(self, *, drive: bool = True) -> Process:
+        number = sum(process.drive is drive for process in self.world.processes) + 1
+        process = Process(
+            self.world,
+            f"engine-{number}" if drive else f"client-{number}",
+            drive=drive,
+            limits=self.plan.limits,
+            warm_wait=self.plan.warm_wait,
+            grace=self.plan.grace,
+        )
+        if drive:
+            self._engines.append(process)
+        process.start()
+        return process
+
+    def _driver(self) -> Process | None:
+        return next((each for each in reversed(self._engines) if each.is_up and not each.has_lost), None)
+
+    # -- people -------------------------------------------------------------------------------------------------
+
+    async def _asked(self, via: str) -> Process:
+        driver = self._driver() if via == "driver" else None
+        client = driver or self._clients[via == "other"]
+        while not client.is_up:  # noqa: ASYNC110  # virtual time: it costs nothing
+            await asyncio.sleep(0.01)
+        return client
+
+    async def _start(self, start: Start) -> None:
+        for _ in range(40):
+            process = await self._asked("driver" if start.inside else "client")
+            try:
+                await process.ask(lambda app: self._start_at(app, start))
+            except (StoreError, ProcessDied):
+                await asyncio.sleep(0.15)
+            except TimeoutError:
+                self.world.tell(f"{process.name}: nobody waits any longer for the start of {start.run_id}")
+                return
+            else:
+                self.world.accepted("start", start.run_id)
+                return
+
+    async def _start_at(self, app: Any, start: Start) -> None:  # Any: a Stepwell; generic methods defeat inference
+        async with asyncio.timeout(None if start.patience is None else start.patience / SECOND):
+            await app.start(
+                play,
+                start.script,
+                start.token,
+                id=start.run_id,
+                durability=start.durability,
+                priority=start.priority,
+            )
+
+    async def _run_errand(self, errand: Errand) -> None:
+        fitting = {"resume": SET_ASIDE, "retry": RETRYABLE}.get(errand.verb)
+        for _ in range(40):
+            runs = [
+                row.run_id for row in self.world.disk.content.runs.values() if fitting is None or row.status in fitting
+            ]
+            if runs:
+                await self._want(runs[errand.run % len(runs)], errand.verb, errand.name, errand.via)
+                return
+            await asyncio.sleep(0.05)
+
+    async def _want(self, run_id: str, verb: str, name: str = "", via: str = "driver") -> None:
+        process = await self._asked(via)
+        payload = 0
+        if verb == "signal":
+            self._payload += 1
+            payload = self._payload
+        try:
+            if verb == "signal":
+                await process.ask(lambda app: app.signal(run_id, name, payload))
+            else:
+                await process.ask(lambda app: getattr(app, verb)(run_id))
+        except (RequestRefused, StoreError) as refused:
+            self.world.tell(f"refused: {verb} {name} {payload or ''} of {run_id}: {type(refused).__name__}")
+        except ProcessDied:
+            self.world.tell(f"unknown: {verb} {name} {payload or ''} of {run_id}")
+        else:
+            self.world.accepted(verb, run_id, name, payload)
+
+    # -- faults -------------------------------------------------------------------------------------------------
+
+    async def _befall(self, fault: Fault) -> None:
+        driver = self._driver()
+        match fault.kind:
+            case "trouble":
+                weather = self.world.disk.faults
+                weather.full, weather.busy = 0.4, 0.2
+                await asyncio.sleep(fault.amount / SECOND)
+                weather.full = weather.busy = 0.0
+            case "kill":
+                self._kill_driver()
+            case "jump" if driver is not None:
+                self.world.tell(f"{driver.name}: its clock jumps by {fault.amount} µs")
+                driver.clock.jump(fault.amount)
+            case "restart" if driver is not None and not driver.loop.frozen:
+                await self._close(driver)
+                self._boot()
+            case "nap" | "freeze" if driver is not None and not driver.loop.frozen:
+                await self._freeze(driver, fault.amount)
+            case _:
+                pass
+
+    def _kill_driver(self) -> None:
+        if self._is_final:
+            return
+        driver = self._driver()
+        if driver is None:
+            return
+        driver.kill()
+        if not any(each.is_up or not (each.dead or each.closed or each.is_open) for each in self._engines):
+            self._boot()
+
+    async def _freeze(self, process: Process, amount: int) -> None:
+        process.freeze(disk_goes_on=self.world.chance.random() < 0.5)
+        standby = self._boot()
+        await asyncio.sleep(amount / SECOND)
+        process.thaw()
+        await asyncio.sleep(0.5)
+        if not standby.is_open and process.is_up:
+            standby.kill("not needed")
+
+    async def _close(self, process: Process) -> None:
+        try:
+            await process.close()
+        except ProcessDied:
+            return
+        self._check_leftovers(process)
+
+    def _check_leftovers(self, process: Process) -> None:
+        left = process.leftovers()
+        if left:
+            raise Violation(f"{process.name} has closed and leaves behind: {'; '.join(left)}")
+
+    # -- peace --------------------------------------------------------------------------------------------------
+
+    async def _end_in_peace(self) -> None:
+        self._is_final = True
+        self.world.tell("the faults have stopped")
+        self.world.disk.faults = Faults(delay=MILLISECOND // 2)
+        for process in self._engines:
+            process.thaw()
+        if self.plan.fresh_end:
+            for process in self._engines:
+                process.kill()
+        driver = await self._one_driver()
+        await self._bring_to_rest(driver)
+        self._check_alive(driver)
+        await self._close(driver)
+        for client in self._clients:
+            await self._close(client)
+        self._check_restraint()
+
+    def _check_restraint(self) -> None:
+        """No engine asks the store much more often than things happen in it; measured: less than half of this."""
+        usual = 50 + 4 * self.world.commits + 10 * self.world.time.micros // SECOND
+        for process in self._engines:
+            if process.store.calls > usual:
+                raise Violation(f"{process.name} asked the store {process.store.calls} times; {usual} would be many")
+
+    async def _one_driver(self) -> Process:
+        """Wait until exactly one engine is up; those that were taken over must notice by themselves."""
+        for _ in range(300):
+            for process in self._engines:
+                if process.has_lost:
+                    await self._close(process)
+            up = [each for each in self._engines if each.is_up]
+            rising = [each for each in self._engines if not (each.is_open or each.dead or each.closed)]
+            if len(up) == 1:
+                for each in rising:
+                    each.kill("not needed")
+                return up[0]
+            if not up and not rising:
+                self._boot()
+            await asyncio.sleep(0.1)
+        raise Violation("no engine, or more than one, is up long after the faults have stopped")
+
+    async def _bring_to_rest(self, driver: Process) -> None:
+        waited_since = self.world.time.micros
+        while True:
+            rest = look(driver)
+            if rest.owed:
+                since = max(self.world.last_change, waited_since)
+                if self.world.time.micros - since > PATIENCE:
+                    raise Violation("nothing moves, but " + "; ".join(rest.owed))
+                await asyncio.sleep(0.05)
+            elif rest.wishes:
+                await self._fulfil(rest)
+                await asyncio.sleep(0.02)
+                waited_since = self.world.time.micros
+            elif rest.due is not None:
+                await asyncio.sleep(max(0, rest.due - driver.clock.now()) / SECOND + 0.001)
+                waited_since = self.world.time.micros
+            else:
+                return
+
+    async def _fulfil(self, rest: Rest) -> None:
+        for run_id, verb, name in rest.wishes:
+            await self._want(run_id, verb, name)
+
+    def _check_alive(self, driver: Process) -> None:
+        for task in driver.app.engine._tasks:
+            if task.done():
+                raise Violation(f"{driver.name}: its loop {task.get_coro()} has ended: {task.exception()!r}")
+        unfinished = [row.run_id for row in self.world.disk.content.runs.values() if row.status not in TERMINAL]
+        accepted = {event.run_id for event in self.world.history if isinstance(event, Accepted)}
+        lost = accepted - self.world.disk.content.runs.keys()
+        if unfinished or lost:
+            raise Violation(f"runs {unfinished} have not ended, accepted runs {sorted(lost)} are not in the store")
+
+
+# -- what the engine says of itself -------------------------------------------------------------------------------
+
+
+class _Ear(logging.Handler):
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.WARNING)
+        self._world = world
+        self.faults: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != "stepwell.engine":  # what bodies leave unretrieved is their own affair, told whenever
+            return
+        text = record.getMessage()
+        self._world.tell(f"logged: {text}")
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            self.faults.append(f"{text} ({type(error).__name__}: {error})")
+
+
+@contextmanager
+def _listening(world: World) -> Iterator[None]:
+    """What the engine logs goes into the history; an exception that it logs as its own fault is a violation."""
+    logger = logging.getLogger("stepwell")
+    ear = _Ear(world)
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(ear)
+    try:
+        yield
+        if ear.faults:
+            raise Violation(f"the engine logged a fault of its own: {ear.faults[0]}")
+    finally:
+        logger.removeHandler(ear)
+        logger.propagate = propagates
+
+
+# -- many seeds ---------------------------------------------------------------------------------------------------
+
+
+def simulate_many(seeds: range) -> list[str]:
+    """Simulate these seeds; returns the text of every violation."""
+    failures = []
+    gc.collect()
+    gc.freeze()
+    for seed in seeds:
+        try:
+            simulate(seed)
+        except AssertionError as broken:
+            failures.append(str(broken))
+    return failures
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Simulate many seeds; exit code 1 when any of them breaks a promise."""
+    parser = argparse.ArgumentParser(prog="python -m stepwell.testing.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1000, help="how many")
+    parser.add_argument("--start", type=int, default=0, help="the first")
+    parser.add_argument("--trace", type=int, default=world.TRACE, help="events to show of a failed seed")
+    parser.add_argument("--jobs", type=int, default=1, help="processes to use")
+    asked = parser.parse_args(arguments)
+    world.TRACE = asked.trace
+    seeds = range(asked.start, asked.start + asked.seeds)
+    if asked.jobs > 1:
+        size = max(1, len(seeds) // (asked.jobs * 4))
+        chunks = [seeds[at : at + size] for at in range(0, len(seeds), size)]
+        with multiprocessing.get_context("spawn").Pool(asked.jobs) as pool:
+            failures = [text for found in pool.map(simulate_many, chunks) for text in found]
+    else:
+        failures = simulate_many(seeds)
+    for text in failures[:3]:
+        sys.stdout.write(text + "\n\n")
+    for text in failures:
+        sys.stdout.write(text.partition("\n")[0][:300] + "\n")
+    failed = [text.partition(":")[0].removeprefix("seed ") for text in failures]
+    sys.stdout.write(f"{len(seeds)} seeds, {len(failures)} failed{': ' + ' '.join(failed) if failed else ''}\n")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

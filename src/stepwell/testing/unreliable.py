@@ -1,0 +1,349 @@
+"""A store whose answers come late, whose writes fail now and then, and that can be cut off in mid-operation.
+
+`UnreliableStore` is the store object of one simulated process; all those on one `Disk` share its data. The data are
+kept by `MemoryStore`, which passes the conformance suite; here stands only *when* things happen. An operation has two
+moments, each after a drawn delay of virtual time:
+
+* the **commit**, when the shared data change, and
+* the **answer**, when the process learns of it.
+
+Between the two everything else may happen, and that is how the faults are modelled:
+
+* *Crash*: `kill` lets a drawn number of operations that were under way commit, in order, and drops the others; none is
+  ever answered. So a process may die with its commit done and unknown.
+* *It succeeded, but the caller was told of a time-out*: the protocol has stores resolve unknown outcomes themselves, by
+  reading back, and never tell a caller "perhaps". Seen from the engine that is a commit at once and an answer much
+  later (`late`), in which time leases pass, runs are taken over, and processes die. A store that raised an error after
+  a commit would break the contract, so this one does not.
+* *Refused before the commit*: `StoreFull` for writes, `StoreBusy` for anything; nothing was written.
+* *Frozen process* (`hold`): its operations under way either still commit (they had reached the disk) or wait, and meet
+  the fence when it thaws.
+
+Operations on one run commit and are answered in the order of their calls; others overtake each other freely.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol, TypeVar
+
+from stepwell.errors import StepwellError, StoreBusy, StoreFull
+from stepwell.stores.memory import MemoryData, MemoryStore
+from stepwell.stores.protocol import Append, Claimed, Filter, Finding, Message, NewMessage, NewRun, RunRow, Stored
+from stepwell.testing.virtual import SimLoop, VirtualTime
+
+T = TypeVar("T")
+
+MILLISECOND = 1000
+
+
+class Witness(Protocol):
+    """Sees every operation that changes the data, in the order of the commits."""
+
+    def committing(self, store: UnreliableStore, name: str, argument: object) -> bool:
+        """This is about to commit; False when the witness has killed the store's process, and it does not."""
+
+    def committed(self, store: UnreliableStore, name: str, argument: object, result: object) -> None:
+        """This has committed; the process does not know yet, and if it is killed now it never will."""
+
+
+@dataclass
+class Faults:
+    """How bad it is. Delays in microseconds, chances from 0 to 1; may be changed at any time.
+
+    With `inline`, `create`, `append` and `post` commit and answer within the call, as the memory store does; otherwise
+    they do so with the chance `inline_when_hinted` when the engine sets the store's `inline_commits`.
+    """
+
+    delay: int = 2 * MILLISECOND
+    late: float = 0.0
+    latest: int = 2000 * MILLISECOND
+    full: float = 0.0
+    busy: float = 0.0
+    inline: bool = False
+    inline_when_hinted: float = 0.5
+
+
+@dataclass
+class Disk:
+    """What all store objects of one simulated machine share."""
+
+    time: VirtualTime
+    chance: Random
+    witness: Witness
+    faults: Faults = field(default_factory=Faults)
+    content: MemoryData = field(default_factory=MemoryData)
+    loop: SimLoop = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loop = self.time.loop("disk")
+
+    def delay(self) -> int:
+        """How long half an operation takes, in microseconds."""
+        faults = self.faults
+        if faults.late and self.chance.random() < faults.late:
+            return self.chance.randrange(faults.latest)
+        return 1 + int(self.chance.random() * 2 * faults.delay)
+
+    def refusal(self, writes: bool) -> StepwellError | None:
+        """Why an operation fails before its commit; mostly it does not."""
+        faults = self.faults
+        if writes and faults.full and self.chance.random() < faults.full:
+            return StoreFull("no room to write: make room, and it goes on with nothing lost")
+        if faults.busy and self.chance.random() < faults.busy:
+            return StoreBusy("another process keeps it locked")
+        return None
+
+
+class _Operation:
+    __slots__ = ("argument", "future", "lane", "name", "settled", "work", "writes")
+
+    def __init__(
+        self,
+        name: str,
+        argument: object,
+        lane: str,
+        work: Callable[[], object],
+        writes: bool,
+        future: asyncio.Future[Any],  # Any: whatever the operation gives
+    ) -> None:
+        self.name = name
+        self.argument = argument
+        self.lane = lane
+        self.work = work
+        self.writes = writes
+        self.future = future
+        self.settled = False
+
+
+class UnreliableStore:
+    """A `Store` for one simulated process."""
+
+    def __init__(self, disk: Disk, loop: SimLoop) -> None:
+        self.url = f"simulated://{loop.name}"
+        self.process = loop.name
+        self.disk = disk
+        self.inner = MemoryStore(disk.content, url=self.url)
+        self.inline_commits = False
+        self.dead = False
+        self.calls = 0
+        self._loop = loop
+        self._under_way: list[_Operation] = []
+        self._held: list[_Operation] | None = None
+        self._unanswered = 0
+        self._answering: Counter[str] = Counter()
+        self._lanes: dict[str, list[int]] = {}
+
+    # -- the process's fate -------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """The process dies: some of what is under way still commits, nothing is answered."""
+        if self.dead:
+            return
+        self.dead = True
+        cut: set[str] = set()
+        for operation in tuple(self._under_way):
+            if operation.lane not in cut and self.disk.chance.random() < 0.5:
+                self._carry_out(operation)
+            else:
+                cut.add(operation.lane)
+                operation.settled = True
+        self._under_way.clear()
+        self._held = None
+        self.inner.abandon()
+
+    def hold(self) -> None:
+        """The process is frozen with its operations not yet at the disk: they wait until `release`."""
+        self._held = []
+
+    def release(self) -> None:
+        """The process thaws: what waited is carried out now, in order."""
+        held, self._held = self._held, None
+        for operation in held or ():
+            if not operation.settled:
+                self._commit(operation)
+
+    # -- operations ---------------------------------------------------------------------------------------------
+
+    def _submit(
+        self, name: str, argument: object, lane: str, work: Callable[[], T], *, writes: bool = True
+    ) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = self._loop.create_future()
+        self.calls += 1
+        if self.dead:
+            return future
+        operation = _Operation(name, argument, lane, work, writes, future)
+        if lane and self._is_inline(lane):
+            _answer(future, *self._carry_out(operation))
+            return future
+        self._under_way.append(operation)
+        self._answering[lane] += 1
+        at = self._in_order(lane, 0, self.disk.delay())
+        self.disk.loop.call_at(at / 1_000_000, self._commit, operation)
+        return future
+
+    def _is_inline(self, lane: str) -> bool:
+        """Whether an operation commits and is answered within its call, as a store may do when it is hinted to."""
+        faults = self.disk.faults
+        wanted = faults.inline or (self.inline_commits and self.disk.chance.random() < faults.inline_when_hinted)
+        return wanted and not self._answering[lane]
+
+    def _in_order(self, lane: str, moment: int, delay: int) -> int:
+        at = self.disk.time.micros + delay
+        if lane:
+            last = self._lanes.setdefault(lane, [0, 0])
+            last[moment] = at = max(at, last[moment] + 1)
+        return at
+
+    def _commit(self, operation: _Operation) -> None:
+        if operation.settled:
+            return
+        if self._held is not None:
+            self._held.append(operation)
+            return
+        if operation.writes and not self.disk.witness.committing(self, operation.name, operation.argument):
+            return
+        self._under_way.remove(operation)
+        result, error = self._carry_out(operation)
+        if self._loop.is_closed():  # the process was killed right after the commit
+            return
+        at = self._in_order(operation.lane, 1, self.disk.delay())
+        self._unanswered += 1
+        self._loop.call_at(at / 1_000_000, self._answer, operation, result, error)
+
+    def _carry_out(self, operation: _Operation) -> tuple[object, StepwellError | None]:
+        operation.settled = True
+        error = self.disk.refusal(operation.writes)
+        if error is not None:
+            return None, error
+        try:
+            result = operation.work()
+        except StepwellError as refused:
+            return None, refused
+        if operation.writes:
+            self.disk.witness.committed(self, operation.name, operation.argument, result)
+        return result, None
+
+    def _answer(self, operation: _Operation, result: object, error: StepwellError | None) -> None:
+        self._unanswered -= 1
+        self._answering[operation.lane] -= 1
+        _answer(operation.future, result, error)
+
+    def _write(
+        self, name: str, argument: object, lane: str, done: Callable[[], asyncio.Future[T]]
+    ) -> asyncio.Future[T]:
+        return self._submit(name, argument, lane, lambda: done().result())
+
+    async def _call(self, name: str, work: Callable[[], Coroutine[Any, Any, T]], *, writes: bool = False) -> T:
+        return await self._submit(name, None, "", lambda: _at_once(work()), writes=writes)
+
+    # -- the protocol -------------------------------------------------------------------------------------------
+
+    async def open(self, *, create: bool = True) -> None:
+        """See `Store.open`."""
+        await self.inner.open(create=create)
+
+    async def close(self) -> None:
+        """See `Store.close`: what was accepted is finished first."""
+        while self._under_way or self._unanswered:  # noqa: ASYNC110  # virtual time: it costs nothing
+            await asyncio.sleep(0.001)
+        await self.inner.close()
+
+    async def drive(self, worker: str, *, now: int, lease: int) -> None:
+        """See `Store.drive`."""
+        await self._call("drive", lambda: self.inner.drive(worker, now=now, lease=lease), writes=True)
+
+    async def renew(self, worker: str, *, now: int, lease: int) -> bool:
+        """See `Store.renew`."""
+        return await self._call("renew", lambda: self.inner.renew(worker, now=now, lease=lease), writes=True)
+
+    async def claim(self, worker: str, *, workflows: Sequence[str], now: int, limit: int) -> list[Claimed]:
+        """See `Store.claim`."""
+        return await self._call(
+            "claim", lambda: self.inner.claim(worker, workflows=workflows, now=now, limit=limit), writes=True
+        )
+
+    async def next_wake(self, *, workflows: Sequence[str]) -> int | None:
+        """See `Store.next_wake`."""
+        return await self._call("next_wake", lambda: self.inner.next_wake(workflows=workflows))
+
+    def create(self, run: NewRun) -> asyncio.Future[RunRow]:
+        """See `Store.create`."""
+        return self._write("create", run, run.run_id, lambda: self.inner.create(run))
+
+    def append(self, append: Append) -> asyncio.Future[None]:
+        """See `Store.append`."""
+        return self._write("append", append, append.run_id, lambda: self.inner.append(append))
+
+    async def read(self, run_id: str, *, after: int = 0, limit: int = 1_000_000) -> list[Stored]:
+        """See `Store.read`."""
+        return await self._call("read", lambda: self.inner.read(run_id, after=after, limit=limit))
+
+    async def blob(self, digest: str) -> bytes:
+        """See `Store.blob`."""
+        return await self._call("blob", lambda: self.inner.blob(digest))
+
+    def post(self, message: NewMessage) -> asyncio.Future[Message | None]:
+        """See `Store.post`."""
+        return self._write("post", message, message.run_id, lambda: self.inner.post(message))
+
+    async def messages(self, *, after: int, owner: str) -> list[Message]:
+        """See `Store.messages`."""
+        return await self._call("messages", lambda: self.inner.messages(after=after, owner=owner))
+
+    async def mailbox(self, run_id: str) -> list[Message]:
+        """See `Store.mailbox`."""
+        return await self._call("mailbox", lambda: self.inner.mailbox(run_id))
+
+    def changed(self) -> bool:
+        """See `Store.changed`."""
+        return self.inner.changed()
+
+    async def get(self, run_id: str) -> RunRow | None:
+        """See `Store.get`."""
+        return await self._call("get", lambda: self.inner.get(run_id))
+
+    async def find(self, where: Filter) -> list[RunRow]:
+        """See `Store.find`."""
+        return await self._call("find", lambda: self.inner.find(where))
+
+    async def count(self) -> dict[str, int]:
+        """See `Store.count`."""
+        return await self._call("count", self.inner.count)
+
+    async def delete(self, *, finished_before: int, limit: int = 500) -> int:
+        """See `Store.delete`."""
+        return await self._call(
+            "delete", lambda: self.inner.delete(finished_before=finished_before, limit=limit), writes=True
+        )
+
+    async def backup(self, to: Path) -> None:
+        """See `Store.backup`."""
+        await self._call("backup", lambda: self.inner.backup(to))
+
+    async def check(self) -> list[Finding]:
+        """See `Store.check`."""
+        return await self._call("check", self.inner.check)
+
+
+def _answer(future: asyncio.Future[Any], result: object, error: StepwellError | None) -> None:
+    if future.done():  # nobody waits any more
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def _at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine of the memory store, which never waits."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]  # StopIteration is not generic
+    raise AssertionError("the memory store waits for something")
