@@ -87,8 +87,6 @@ async def by_semaphore() -> list[Any]:
 
 
 async def by_timeout() -> list[Any]:
-    results = []
-
     async def one(number: int) -> Any:
         try:
             async with asyncio.timeout(1 + number / 2):
@@ -97,9 +95,7 @@ async def by_timeout() -> list[Any]:
             seen.append(("late", number))
             return number, "late"
 
-    for pair in await asyncio.gather(*[one(n) for n in range(4)]):
-        results.append(pair)
-    return results
+    return list(await asyncio.gather(*[one(n) for n in range(4)]))
 
 
 async def by_race_of_sleep_and_step() -> list[Any]:

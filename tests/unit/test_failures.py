@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from stepwell.model.failures import CAUSES, failure_of
 from stepwell.errors import StepFailed
 from stepwell.model.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT, Failure
+from stepwell.model.failures import CAUSES, failure_of
 
 
 class Parent(ValueError):

@@ -241,8 +241,8 @@ class Store(Protocol):
 
         The run's row is locked first, so that no wake-up is lost: an unowned run's wake_at becomes at most
         `message.at`. Any client may post, driver or not. A `signal` is refused with `WrongStatus` when the run has
-        ended, `retry` when it has not failed or been cancelled, `again` never, the other kinds when it has ended; a `resume` is
-        refused unless the run is paused or stuck. Raises `RunNotFound`.
+        ended, `retry` when it has not failed or been cancelled, `again` never, the other kinds when it has ended; a
+        `resume` is refused unless the run is paused or stuck. Raises `RunNotFound`.
         """
 
     async def messages(self, *, after: int, owner: str) -> list[Message]:
