@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -15,10 +16,27 @@ from stepwell.engine.worker import LEASE
 from stepwell.model.entries import StepCompleted
 from stepwell.model.ids import SECOND
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
+if sys.platform == "win32":
+    pytest.skip("signals of POSIX systems", allow_module_level=True)
+
+import fcntl
 
 PLAN = json.dumps([["hold", "r", [60]]])
 NO_PLAN = "[]"
+
+
+def freeze(program: Program, store: Path) -> None:
+    """Stop it between two commits: in the middle of one it would keep SQLite's own lock, and nobody could write."""
+    while True:
+        program.send(signal.SIGSTOP)
+        os.waitid(os.P_PID, program.pid, os.WSTOPPED)
+        with Path(f"{store}.turn").open() as turn:
+            try:
+                fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                program.send(signal.SIGCONT)
+        time.sleep(0.01)
 
 
 def test_a_second_engine_is_refused_and_follows_at_once_when_the_first_is_killed(tmp_path: Path) -> None:
@@ -49,7 +67,7 @@ def test_an_engine_that_was_frozen_past_its_lease_writes_nothing_more_says_so_an
     with Program("drives.py", store, side, plan, STEPWELL_TEST_LEASE="1") as frozen:
         frozen.until("accepted s")
         soon(lambda: {"r:held#1", "s:held#1"} <= set(executions(side)))
-        frozen.send(signal.SIGSTOP)
+        freeze(frozen, store)
         environment = {"STEPWELL_TEST_LEASE": "1", "STEPWELL_TEST_PATIENCE": "20"}
         with Program("drives.py", store, side, NO_PLAN, **environment) as other:
             other.until("driving")

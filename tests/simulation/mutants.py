@@ -139,7 +139,10 @@ MUTANTS = (
         (Runner, "_append", "if not self._sync:", "if True:"),
         (Runner, "_go_on", "if self._sync:", "if False:"),
     ),
-    mutant("an append behind a refused one is given up", (Ledger, "_refuse", "self._refused and", "False and")),
+    mutant(
+        "an append behind a refused one is given up",
+        (Ledger, "_refuse", "(is_alone or not isinstance(error, Fenced))", "True"),
+    ),
     mutant("a retryable refusal is final", (Ledger, "_refuse", "error.retryable", "False")),
     mutant(
         "refused appends are offered again in any order",

@@ -227,6 +227,7 @@ class Claims:
         seq = state.seq + 1
         for entry in entries:
             evolve(state, entry)
+        await self.trials.pardon()
         await store.append(
             Append(
                 run_id=row.run_id,

@@ -56,6 +56,7 @@ class Ledger:
         self._committed = committed
         self._lost = lost
         self._refused: list[tuple[Append, Launches]] = []
+        self._is_only_fenced = True
         self._retry_alarm: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -105,6 +106,7 @@ class Ledger:
             posts=tuple(self.posts),
             blobs=self._blobs,
         )
+        self._engine.mailboxes.used_up(self._run_id, append.consumed)
         self.entries, self.consumed, self.new_runs, self.posts, self._blobs = [], [], [], [], {}
         self._next_seq += len(entries)
         self.on_the_way += 1
@@ -123,9 +125,9 @@ class Ledger:
 
     def _offer(self, append: Append, launches: Launches) -> None:
         future = self._store.append(append)
-        if future.done():
+        if future.done() and self.on_the_way == 1:
             self._answered(append, launches, future)
-        else:
+        else:  # an answer that is there already does not overtake those of earlier appends
             future.add_done_callback(lambda done: self._answered(append, launches, done))
 
     def _answered(self, append: Append, launches: Launches, done: asyncio.Future[None]) -> None:
@@ -137,18 +139,24 @@ class Ledger:
             self._refuse(append, launches, error)
 
     def _refuse(self, append: Append, launches: Launches, error: BaseException) -> None:
-        if isinstance(error, StoreError) and error.retryable:
-            self._engine.degraded(error)
-        elif not (self._refused and isinstance(error, Fenced)):
-            _log.warning("run %s leaves this engine: %s", self._run_id, error)
-            self.on_the_way -= 1
-            self._lost()
+        is_for_now = isinstance(error, StoreError) and error.retryable
+        is_alone = self.on_the_way == 1 and not self._refused
+        if not is_for_now and (is_alone or not isinstance(error, Fenced)):
+            self._give_up(error)
             return
-        # Appends that were on their way behind a refused one meet the fence because of it: offer all again, in
-        # order, when the last of them has been answered.
+        # Appends that were on their way behind a refused one meet the fence because of it, and its answer may come
+        # after theirs: wait until all have been answered, then offer them again, in order.
         self._refused.append((append, launches))
+        if is_for_now:
+            self._is_only_fenced = False
+            self._engine.degraded(error)  # type: ignore[arg-type]  # it is a StoreError
         if self._retry_alarm is None:
             self._retry_later()
+
+    def _give_up(self, error: BaseException | None) -> None:
+        _log.warning("run %s leaves this engine: %s", self._run_id, error or "it belongs to another worker")
+        self.on_the_way = 0
+        self._lost()
 
     def _retry_later(self) -> None:
         clock = self._engine.clock
@@ -161,6 +169,10 @@ class Ledger:
         if len(self._refused) < self.on_the_way:  # some have not been answered yet
             self._retry_later()
             return
+        if self._is_only_fenced:
+            self._give_up(None)
+            return
+        self._is_only_fenced = True
         refused, self._refused = sorted(self._refused, key=lambda one: one[0].seq), []
         for append, launches in refused:
             self._offer(append, launches)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 POLL = SECOND // 10
 """How often an engine looks for what other processes have put into the store (microseconds)."""
 
+REMEMBERED = 10_000
+"""How many taken messages are remembered, newest first, to know them when the store shows them once more."""
+
 
 class Mailboxes:
     """Reads the mailboxes of one engine's runs."""
@@ -24,12 +27,13 @@ class Mailboxes:
         self._last_read = {id(engine.store): 0, id(engine.volatile): 0}
         self._unread: set[int] = set()
         self._is_reading = False
-        self._used_up: set[int] = set()
+        self._used_up: dict[tuple[str, int], None] = {}  # in the order in which they were taken
 
-    def used_up(self, messages: Sequence[int]) -> None:
-        """These messages are consumed; a look into the store that began before may still show them."""
-        if self._is_reading:
-            self._used_up.update(messages)
+    def used_up(self, run_id: str, messages: Sequence[int]) -> None:
+        """These messages are taken; an answer of the store that has been on its way since may still show them."""
+        self._used_up.update(((run_id, message), None) for message in messages)
+        while len(self._used_up) > REMEMBERED:
+            del self._used_up[next(iter(self._used_up))]
 
     def heard(self, message: Message, *, in_order: bool = False) -> None:
         """A message is in a mailbox; `in_order` says that all earlier ones of its run were told before.
@@ -37,6 +41,8 @@ class Mailboxes:
         One that this process has posted waits its turn when another process may have posted before it: messages are
         taken in the order in which they were accepted.
         """
+        if (message.run_id, message.id) in self._used_up:
+            return
         if not in_order and (self._unread or self._is_reading or self._engine.store.changed()):
             self.read_soon(self._engine.store)
             self.read_soon(self._engine.volatile)
@@ -72,7 +78,6 @@ class Mailboxes:
             self._is_reading = False
 
     async def _read_mailboxes(self, store: Store) -> None:
-        self._used_up.clear()
         try:
             messages = await store.messages(after=self._last_read[id(store)], owner=self._engine.worker)
         except StoreError as error:
@@ -84,5 +89,4 @@ class Mailboxes:
             return
         for message in messages:
             self._last_read[id(store)] = message.id
-            if message.id not in self._used_up:
-                self.heard(message, in_order=True)
+            self.heard(message, in_order=True)

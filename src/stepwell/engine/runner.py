@@ -390,6 +390,8 @@ class Runner:
 
     def _go_on(self, append: Append, launches: Launches) -> None:
         self.engine.committed(self, append)
+        if self.gone:
+            return
         if append.release:
             self._leave()
             return

@@ -216,6 +216,7 @@ class StepDesk:
 
     def unpause(self) -> None:
         """Ask again for every step that is neither in flight nor waiting for its retry."""
+        self.take_outcomes()  # what has ended meanwhile is neither, and must not be asked for
         for step in tuple(self._steps.values()):
             if step.attempt is None and step.alarm is None and step.ticket is None:
                 self._proceed(step)

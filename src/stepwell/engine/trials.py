@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from stepwell.engine.clock import Clock
 from stepwell.errors import StoreError
 from stepwell.model.ids import SECOND
+from stepwell.model.lifecycle import TERMINAL
 from stepwell.stores.protocol import Append, Claimed, Store
 
 HARMLESS_CLAIMS = 2
@@ -55,6 +56,16 @@ class Trials:
         """Whether the run has to be set aside: claimed too often, and the first in its turn."""
         return claimed.row.claims > CLAIMS_WITHOUT_PROGRESS and not self._has_judged
 
+    async def pardon(self) -> None:
+        """The first is to be set aside: forget the claims of the others, who have not had their turn."""
+        now = self._clock.now()
+        pardons = [
+            store.append(Append(row.run_id, row.epoch, row.next_seq, (), row.status, wake_at=None, at=now))
+            for store, row in ((store, claimed.row) for store, claimed in tuple(self._waiting)[1:])
+            if row.status not in TERMINAL
+        ]
+        await asyncio.gather(*pardons)
+
     def judged(self) -> None:
         """One was set aside: the others are taken up without delay, and tried again if that was the wrong one."""
         self._has_judged = True
@@ -64,6 +75,8 @@ class Trials:
         while self._waiting:
             store, claimed = self._waiting.popleft()
             row, now = claimed.row, self._clock.now()
+            if row.status in TERMINAL:  # it waits for a retry, which a release of an ended run would not see
+                continue
             back = Append(row.run_id, row.epoch, row.next_seq, (), row.status, wake_at=now, at=now, release=True)
             try:
                 await store.append(back)

@@ -183,8 +183,6 @@ class Engine:
             self.claims.trials.clear(runner.run_id)
         if append.children:
             self.claims.look()
-        if append.consumed:
-            self.mailboxes.used_up(append.consumed)
         if append.posts:
             self.mailboxes.read_soon(runner.store)
         if append.release or append.status in ("paused", "stuck"):

@@ -32,18 +32,25 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Errand:
-    """Somebody wants something of a run. `via` is the driving process or one of the clients.
+class Want:
+    """Somebody wants something of a run, `after` microseconds behind the want before it.
 
-    `run` picks one of the runs that are there at that moment, children included. Who wants to resume or retry waits
-    a while for a run that this can be done with.
+    `via` is the driving process or one of the clients. Resuming and retrying wait a while until the run lets them.
     """
 
-    at: int
+    after: int
     verb: Verb
-    run: int
     name: str
     via: Literal["driver", "client", "other"]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """People turn to one of the runs that have not ended at that moment, children included, with what they want."""
+
+    at: int
+    run: int
+    wants: tuple[Want, ...]
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Plan:
 
     seed: int
     starts: tuple[Start, ...]
-    errands: tuple[Errand, ...]
+    visits: tuple[Visit, ...]
     faults: tuple[Fault, ...]
     weather: Faults
     limits: Limits
@@ -81,7 +88,7 @@ def draw_plan(seed: int) -> Plan:
     return Plan(
         seed=seed,
         starts=starts,
-        errands=_errands(chance, starts),
+        visits=_visits(chance, starts),
         faults=_faults(chance, starts),
         weather=_weather(chance),
         limits=Limits(
@@ -110,38 +117,38 @@ def _start(chance: Random, number: int, span: int) -> Start:
 _VERBS: tuple[tuple[Verb, ...], ...] = (
     ("signal",),
     ("signal", "signal", "pause", "resume"),
-    ("signal", "signal", "pause", "resume"),
     ("cancel", "retry"),
     ("signal", "signal", "pause", "resume", "cancel", "retry", "retry"),
 )
 
-
 _SEQUENCES: tuple[tuple[Verb, ...], ...] = (
-    *((),) * 6,
+    *((),) * 4,
     ("pause", "signal", "signal", "resume"),
-    ("pause", "resume", "cancel", "retry"),
+    ("cancel", "retry", "signal"),
+    ("retry", "retry"),
 )
 """What people want of one run within a moment; mostly nothing in particular."""
 
 
-def _errands(chance: Random, starts: tuple[Start, ...]) -> tuple[Errand, ...]:
-    count = chance.choice((0, 0, 1, 2, 3, 5))
-    verbs: tuple[Verb, ...] = chance.choice(_VERBS)
-    errands: list[Errand] = []
-    for _ in range(count):
-        at, run = chance.choice(starts).at + _soon(chance), chance.getrandbits(16)
-        for verb in chance.choice(_SEQUENCES) or [chance.choice(verbs) for _ in range(chance.randint(1, 3))]:
-            errands.append(
-                Errand(
-                    at=at,
-                    verb=verb,
-                    run=run,
-                    name=chance.choice(SIGNALS),
-                    via=chance.choice(("driver", "driver", "client", "other")),
-                )
-            )
-            at += chance.randrange(120) * MILLISECOND
-    return tuple(sorted(errands, key=lambda errand: errand.at))
+def _visits(chance: Random, starts: tuple[Start, ...]) -> tuple[Visit, ...]:
+    verbs = chance.choice(_VERBS)
+    return tuple(
+        Visit(chance.choice(starts).at + _soon(chance), chance.getrandbits(16), _wants(chance, verbs))
+        for _ in range(chance.choice((0, 0, 1, 2, 3, 4)))
+    )
+
+
+def _wants(chance: Random, verbs: tuple[Verb, ...]) -> tuple[Want, ...]:
+    sequence = chance.choice(_SEQUENCES) or [chance.choice(verbs) for _ in range(chance.randint(1, 3))]
+    return tuple(
+        Want(
+            after=chance.choice((0, chance.randrange(120))) * MILLISECOND,
+            verb=verb,
+            name=chance.choice(SIGNALS),
+            via=chance.choice(("driver", "driver", "client", "other")),
+        )
+        for verb in sequence
+    )
 
 
 def _soon(chance: Random) -> int:

@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import gc
 import logging
 import multiprocessing
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from stepwell.errors import RequestRefused, StoreError
 from stepwell.model.ids import SECOND
-from stepwell.model.lifecycle import RETRYABLE, SET_ASIDE, TERMINAL
+from stepwell.model.lifecycle import MEANING, RETRYABLE, SET_ASIDE, TERMINAL
+from stepwell.stores.protocol import RunRow
 from stepwell.testing import world
-from stepwell.testing.drawing import Errand, Fault, Plan, Start, draw_plan
+from stepwell.testing.drawing import Fault, Plan, Start, Visit, draw_plan
 from stepwell.testing.invariants import Violation, check_history
 from stepwell.testing.replaying import check_replays
 from stepwell.testing.resting import Rest, look
@@ -135,8 +137,8 @@ class _Simulation:
                 table[fault.commit] = self._kill_driver
         for start in self.plan.starts:
             self._job(start.at, self._start, start)
-        for errand in self.plan.errands:
-            self._job(errand.at, self._run_errand, errand)
+        for visit in self.plan.visits:
+            self._job(visit.at, self._visit, visit)
         await asyncio.gather(*self._jobs)
         await self._end_in_peace()
 
@@ -199,16 +201,26 @@ class _Simulation:
                 priority=start.priority,
             )
 
-    async def _run_errand(self, errand: Errand) -> None:
-        fitting = {"resume": SET_ASIDE, "retry": RETRYABLE}.get(errand.verb)
+    async def _visit(self, visit: Visit) -> None:
+        rows = self.world.disk.content.runs
+        waits = {"resume": SET_ASIDE, "retry": RETRYABLE}
+        alive = await self._until(lambda: [row.run_id for row in rows.values() if row.status not in TERMINAL])
+        if not alive:
+            return
+        run_id = alive[visit.run % len(alive)]
+        for want in visit.wants:
+            await asyncio.sleep(want.after / SECOND)
+            fitting = waits.get(want.verb, frozenset(MEANING))
+            if await self._until(functools.partial(_is_in, rows, run_id, fitting)):
+                await self._want(run_id, want.verb, want.name, want.via)
+
+    async def _until(self, holds: Callable[[], T]) -> T:
+        """Wait up to two seconds for something to be there; what it was then."""
         for _ in range(40):
-            runs = [
-                row.run_id for row in self.world.disk.content.runs.values() if fitting is None or row.status in fitting
-            ]
-            if runs:
-                await self._want(runs[errand.run % len(runs)], errand.verb, errand.name, errand.via)
-                return
+            if found := holds():
+                return found
             await asyncio.sleep(0.05)
+        return holds()
 
     async def _want(self, run_id: str, verb: str, name: str = "", via: str = "driver") -> None:
         process = await self._asked(via)
@@ -352,11 +364,17 @@ class _Simulation:
         for task in driver.app.engine._tasks:
             if task.done():
                 raise Violation(f"{driver.name}: its loop {task.get_coro()} has ended: {task.exception()!r}")
+        if driver.app.engine.slots.used("attempts"):
+            raise Violation(f"{driver.name} counts attempts in flight, and there are none")
         unfinished = [row.run_id for row in self.world.disk.content.runs.values() if row.status not in TERMINAL]
         accepted = {event.run_id for event in self.world.history if isinstance(event, Accepted)}
         lost = accepted - self.world.disk.content.runs.keys()
         if unfinished or lost:
             raise Violation(f"runs {unfinished} have not ended, accepted runs {sorted(lost)} are not in the store")
+
+
+def _is_in(rows: Mapping[str, RunRow], run_id: str, fitting: Collection[str]) -> bool:
+    return rows[run_id].status in fitting
 
 
 # -- what the engine says of itself -------------------------------------------------------------------------------

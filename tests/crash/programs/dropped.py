@@ -177,6 +177,7 @@ async def dropped(app: Stepwell) -> None:
 
 
 async def clean(store: Path) -> None:
+    asyncio.get_running_loop().slow_callback_duration = 60  # a busy machine is nothing to be told of here
     async with Stepwell(f"sqlite:///{store}", workflows=CLEAN, warm_wait=0) as app:
         for one in CLEAN:
             before = executed()

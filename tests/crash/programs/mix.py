@@ -190,7 +190,7 @@ async def drive(store: Path, runs: int, size: int) -> None:
         waiting = asyncio.create_task(await_ends(app, names))
         while not (await asyncio.wait((waiting,), timeout=0.05))[0]:
             for row in await app.runs(Filter(status=("stuck",))):
-                # No life so far was long enough for a child process to start: that is what a crash loop looks like.
+                # Lives too short for any progress look like a crash loop: somebody has to say that it was not one.
                 say("stuck", row.run_id)
                 with contextlib.suppress(WrongStatus):  # resumed already, by the message that was sent last time
                     await app.resume(row.run_id)
