@@ -28,6 +28,7 @@ from stepwell.errors import (
     RunNotFound,
     RunSetAside,
     StepwellBug,
+    StoreError,
 )
 from stepwell.handle import Run
 from stepwell.model.codec import ValueCodec
@@ -404,6 +405,8 @@ class Stepwell:
     async def _end(self, id: str) -> State | None:
         """Wait until the run has ended or is set aside; its state, when this engine saw it happen."""
         while True:
+            if self._engine is not None and self._engine.stopped_by is not None:
+                raise StoreError(f"this engine has stopped, and run {id} with it: {self._engine.stopped_by}")
             seen = self._engine.ended(id) if self._engine is not None else None
             moves = self._engine is not None and self._engine.moves(id)
             if not moves and await self._at_rest(id) is not None:

@@ -70,6 +70,7 @@ class Engine:
         self.workflows: dict[str, Workflow[..., Any]] = {}  # Any: whatever they return
         self.closing = False
         self.lost = False
+        self.stopped_by: BaseException | None = None
         self._ends: dict[str, list[asyncio.Future[State]]] = {}
         self._needs: dict[Task[..., Any], Needs] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -104,6 +105,7 @@ class Engine:
         """A loop of the engine ends when it is cancelled; anything else means that the store is gone for good."""
         if not task.cancelled() and task.exception() is not None:
             _log.critical("the engine stops: %s", task.exception(), exc_info=task.exception())
+            self.stopped_by = task.exception()
             self.lose()
 
     async def close(self, grace: int) -> None:
