@@ -409,6 +409,8 @@ class Runner:
 
     def _rest(self) -> None:
         """Nothing to write: wait, and be dropped from memory after a while if nothing happens."""
+        if self.gone:
+            return
         if self._missed or self.inbox.has_some or (self._deliveries and self.state.pause is None):
             self.wake()
         self.waits.arm()
