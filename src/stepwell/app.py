@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import Executor as FuturesExecutor
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 
@@ -168,35 +168,9 @@ class Stepwell:
 
     # -- starting -----------------------------------------------------------------------------------------------
 
-    @overload
     async def start(
         self,
-        target: Workflow[P, T],
-        *args: Any,
-        id: str | None = None,
-        priority: int = 0,
-        labels: Mapping[str, str] | None = None,
-        durability: Durability = "sync",
-        by: str = "",
-        **kwargs: Any,
-    ) -> Run[T]: ...
-
-    @overload
-    async def start(
-        self,
-        target: Task[P, T],
-        *args: Any,
-        id: str | None = None,
-        priority: int = 0,
-        labels: Mapping[str, str] | None = None,
-        durability: Durability = "sync",
-        by: str = "",
-        **kwargs: Any,
-    ) -> Run[T]: ...
-
-    async def start(
-        self,
-        target: Workflow[..., Any] | Task[..., Any],
+        target: Workflow[P, T] | Task[P, T],
         *args: Any,  # Any: the target's own signature, checked when the arguments are bound
         id: str | None = None,
         priority: int = 0,
@@ -204,7 +178,7 @@ class Stepwell:
         durability: Durability = "sync",
         by: str = "",
         **kwargs: Any,
-    ) -> Run[Any]:
+    ) -> Run[T]:
         """Start a run; when this returns it is in the store and will be driven to its end.
 
         `id` is the idempotency key: starting the same workflow with the same input under the same id again gives

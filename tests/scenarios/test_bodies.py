@@ -403,3 +403,20 @@ def test_a_child_goes_on_after_a_restart_though_only_its_parent_was_named(play: 
             assert await app.handle("p").result() == 7
 
     play(scenario)
+
+
+def test_a_payload_over_the_limit_is_refused_with_its_place_and_size(play: Callable[..., Any]) -> None:
+    @task
+    async def huge() -> str:
+        return "x" * (33 * 1024 * 1024)
+
+    @workflow
+    async def body() -> None:
+        await huge()
+
+    async def scenario(make: Callable[..., Any]) -> None:
+        async with make() as app:
+            with pytest.raises(RunFailed, match=r"huge#1 is 34,603,010 bytes of JSON; the limit is 33,554,432"):
+                await app.run(body)
+
+    play(scenario)

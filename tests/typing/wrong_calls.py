@@ -38,7 +38,7 @@ async def main() -> None:
     async with Stepwell("memory://") as app:
         await app.run(select, 1)  # type: ignore[arg-type]  # it must be refused
         await app.run(select, shop="a", limit=2)  # type: ignore[call-arg]  # it must be refused
-        await app.start(select, "a", priority="high")  # type: ignore[call-overload]  # it must be refused
+        await app.start(select, "a", priority="high")  # type: ignore[arg-type]  # it must be refused
         number: str = await app.run(select, "a")  # type: ignore[arg-type]  # it must be refused
         use(number)
 

@@ -92,7 +92,10 @@ def draw_plan(seed: int) -> Plan:
         faults=_faults(chance, starts),
         weather=_weather(chance),
         limits=Limits(
-            attempts=chance.choice((1, 2, 3, 8, 1000)), runs=chance.choice((1, 2, 3, 8, 2000)), threads=1, processes=1
+            attempts=chance.choice((1, 2, 3, 8, 1000)),
+            runs=chance.choice((1, 1, 2, 3, 8, 2000)),
+            threads=1,
+            processes=1,
         ),
         warm_wait=chance.choice((0, 0, 20 * MILLISECOND, 200 * MILLISECOND, SECOND, 30 * SECOND)),
         grace=chance.choice((0, 30 * MILLISECOND, SECOND)),
@@ -123,6 +126,7 @@ _VERBS: tuple[tuple[Verb, ...], ...] = (
 
 _SEQUENCES: tuple[tuple[Verb, ...], ...] = (
     *((),) * 4,
+    ("signal", "signal", "signal"),
     ("pause", "signal", "signal", "resume"),
     ("cancel", "retry", "signal"),
     ("retry", "retry"),
@@ -140,11 +144,13 @@ def _visits(chance: Random, starts: tuple[Start, ...]) -> tuple[Visit, ...]:
 
 def _wants(chance: Random, verbs: tuple[Verb, ...]) -> tuple[Want, ...]:
     sequence = chance.choice(_SEQUENCES) or [chance.choice(verbs) for _ in range(chance.randint(1, 3))]
+    pace = chance.choice((5, 30, 120)) * MILLISECOND
+    names = chance.choice((SIGNALS, SIGNALS[:1], SIGNALS[1:]))
     return tuple(
         Want(
-            after=chance.choice((0, chance.randrange(120))) * MILLISECOND,
+            after=chance.choice((0, chance.randrange(pace))),
             verb=verb,
-            name=chance.choice(SIGNALS),
+            name=chance.choice(names),
             via=chance.choice(("driver", "driver", "client", "other")),
         )
         for verb in sequence
@@ -255,12 +261,12 @@ def _parts(chance: Random, budget: int) -> list[Script]:
 
 def _leaf(chance: Random) -> Script:
     draw = chance.random()
-    if draw < 0.58:
+    if draw < 0.54:
         return _task(chance)
-    if draw < 0.70:
+    if draw < 0.66:
         return ["sleep", chance.choice((0, 5, 50, 300, 1000))]
     if draw < 0.84:
-        return ["signal", chance.choice(SIGNALS), chance.choice((None, 0.05, 0.5, 2.0))]
+        return ["signal", chance.choice(SIGNALS), chance.choice((None, None, 0.05, 0.5, 2.0))]
     if draw < 0.90:
         return ["state", f"key-{chance.getrandbits(32)}"]
     if draw < 0.985:
