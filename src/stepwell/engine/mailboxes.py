@@ -48,7 +48,7 @@ class Mailboxes:
             self.read_soon(self._engine.volatile)
             return
         runner = self._engine.runners.get(message.run_id)
-        if runner is not None:
+        if runner is not None and not runner.is_leaving:
             runner.inbox.receive(message, in_order=in_order)
             return
         self._engine.claims.keep_early(message)

@@ -122,6 +122,11 @@ class Runner:
             self.engine.loop.call_soon(self._pump, context=self.engine.context)
 
     @property
+    def is_leaving(self) -> bool:
+        """Whether it is given up: what comes now is for whoever drives the run next, perhaps this engine again."""
+        return self.gone or self._releasing
+
+    @property
     def is_idle(self) -> bool:
         """Whether the run could be dropped from memory without stopping anything."""
         return not (

@@ -440,7 +440,10 @@ def _check_children(world: World, books: dict[str, Book]) -> None:
             given_up = last[path]
             if not isinstance(given_up.entry, StepCancelled):
                 continue
-            asked = any(isinstance(one.entry, RunCancelRequested) for one in books[child].written)
+            written = books[child].written
+            asked = any(isinstance(one.entry, RunCancelRequested) for one in written)
+            if replay(one.entry for one in written if one.position < given_up.position).ended is not None:
+                continue
             # A claim brings the message; whoever drives the child already may bring it to its end before reading it.
             claimed = any(
                 event.position > given_up.position and any(one.row.run_id == child for one in event.result)

@@ -28,8 +28,12 @@ def look(driver: Process) -> Rest:
     rest = Rest()
     content = driver.world.disk.content
     for row in content.runs.values():
-        mailbox = [message for message in content.mailbox.values() if message.run_id == row.run_id]
-        state = _state(driver, row)
+        state, used_up = _state(driver, row)
+        mailbox = [
+            message
+            for message in content.mailbox.values()
+            if message.run_id == row.run_id and message.id not in used_up
+        ]
         if row.status in TERMINAL and state.ended is not None:
             if row.wake_at is not None or row.owner is not None:
                 rest.owed.append(f"run {row.run_id} is {row.status} and is still to be driven")
@@ -41,12 +45,12 @@ def look(driver: Process) -> Rest:
     return rest
 
 
-def _state(driver: Process, row: RunRow) -> State:
-    """The run's state; one that is journaled only at the end stands in its driver's memory."""
+def _state(driver: Process, row: RunRow) -> tuple[State, list[int]]:
+    """The run's state, and messages it has used up; one that is journaled only at its end is in its driver's memory."""
     runner = driver.app.engine.runners.get(row.run_id)
     if runner is not None and runner.state.durability == "exit":
-        return runner.state
-    return replay(stored.entry for stored in driver.world.disk.content.journals[row.run_id])
+        return runner.state, runner.ledger.consumed
+    return replay(stored.entry for stored in driver.world.disk.content.journals[row.run_id]), []
 
 
 def _look_at_owner(driver: Process, row: RunRow, rest: Rest) -> None:

@@ -117,6 +117,7 @@ class World:
     def attempt_began(self, process: str, run_id: str, key: str, attempt: int, name: str, token: int) -> int:
         """See `scripts.Observer`."""
         position = len(self.history)
+        self.last_change = self.time.micros
         self._add(Effect(position, process, run_id, key, attempt, name, token))
         return position
 
@@ -126,6 +127,7 @@ class World:
         assert isinstance(effect, Effect), "only effects end"
         if self._process(effect.process).dead:  # its coroutine is being closed; nothing of that happens
             return
+        self.last_change = self.time.micros
         effect.ended, effect.value, effect.how = len(self.history), value, how
         self.tell(f"{effect.process}: attempt {effect.attempt} of {effect.key} {how}")
 
