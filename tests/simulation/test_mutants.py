@@ -19,7 +19,7 @@ RARE = {
     "a message that overtook another hides it",
     "appends are not fenced by seq",
 }
-"""Noticed by few seeds, or by another fence first: `python -m stepwell.testing.simulation --seeds 20000` is for these."""
+"""Noticed by few seeds, or by another fence first; `python -m stepwell.testing.simulation --seeds 20000` finds them."""
 
 OFTEN = [one for one in MUTANTS if not one.survives and one.name not in RARE]
 
