@@ -16,12 +16,12 @@ Figures: TypeAlias = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Sample:
-    """What one fresh process measured, and what bare SQLite did immediately before."""
+    """What one fresh process measured, what bare SQLite did immediately before, and what others took of the machine."""
 
     size: int
     figures: Figures
     reference: Figures
-    load: float
+    others: float
 
 
 @dataclass(frozen=True)

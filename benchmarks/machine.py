@@ -7,6 +7,7 @@ import platform
 import resource
 import sqlite3
 import sys
+import time
 from pathlib import Path
 
 MEGABYTE = 1_000_000
@@ -24,6 +25,36 @@ def described(folder: Path) -> list[str]:
 def load() -> float:
     """The load average of the last minute: above zero when a sample begins, somebody else is using the machine."""
     return os.getloadavg()[0]
+
+
+class Neighbours:
+    """How much of the machine did everybody else take meanwhile? From the making of this until `share` is asked."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._busy = _busy_seconds()
+        self._own = _own_seconds()
+
+    def share(self) -> float:
+        """The fraction of all cores that neither this process nor those it has waited for used; 0 where unknown."""
+        capacity = (time.perf_counter() - self._began) * (os.cpu_count() or 1)
+        others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
+        return max(0.0, others / capacity)
+
+
+def _busy_seconds() -> float:
+    try:
+        user, nice, system, _, _, irq, soft, steal, *_ = (
+            int(ticks) for ticks in Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
+        )
+    except (OSError, ValueError):
+        return 0.0
+    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    uses = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(use.ru_utime + use.ru_stime for use in uses)
 
 
 def peak_bytes() -> int:

@@ -66,8 +66,8 @@ def notes(row: Row, samples: Sequence[Sample]) -> list[str]:
             for size in sorted({sample.size for sample in samples})
         )
         parts.append(f"{sizes}; an item of the most takes {linearity:.2f} × one of the least (linear: ≤ {LINEAR})")
-    load = [sample.load for sample in samples]
-    parts.append(f"{len(largest)} processes, load before {min(load):.1f} – {max(load):.1f}")
+    others = [sample.others for sample in largest]
+    parts.append(f"{len(largest)} processes, others took {min(others):.0%} – {max(others):.0%} of the machine")
     return [f"* {row.title}: {'; '.join(parts)}"]
 
 

@@ -444,9 +444,11 @@ def _check_children(world: World, books: dict[str, Book]) -> None:
             asked = any(isinstance(one.entry, RunCancelRequested) for one in written)
             if replay(one.entry for one in written if one.position < given_up.position).ended is not None:
                 continue
-            # A claim brings the message; whoever drives the child already may bring it to its end before reading it.
+            # A claim brings the message; whoever drives the child already may bring it to its end before reading it,
+            # and one claimed after its end (its parent asks again how it ended) cannot be cancelled any more.
             claimed = any(
-                event.position > given_up.position and any(one.row.run_id == child for one in event.result)
+                event.position > given_up.position
+                and any(one.row.run_id == child and one.row.status not in TERMINAL for one in event.result)
                 for event in world.history
                 if isinstance(event, Committed) and event.name == "claim" and isinstance(event.result, list)
             )
