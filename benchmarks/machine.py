@@ -42,6 +42,16 @@ class Neighbours:
         return max(0.0, others / capacity)
 
 
+def wait_for_quiet(share: float, patience: float) -> None:
+    """Wait until others take less than this share of the machine for a second, or until patience ends (seconds)."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        neighbours = Neighbours()
+        time.sleep(1)
+        if neighbours.share() <= share:
+            return
+
+
 def _busy_seconds() -> float:
     try:
         user, nice, system, _, _, irq, soft, steal, *_ = (
