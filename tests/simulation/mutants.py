@@ -119,11 +119,7 @@ MUTANTS = (
         (MemoryStore, "_append", f"row.owner is None or {_FENCE}", "(row.epoch, row.next_seq) != fence[:2]"),
         survives=_SECOND_LOCK,
     ),
-    mutant(
-        "a claim keeps the old epoch",
-        (MemoryStore, "claim", "epoch=row.epoch + 1", "epoch=row.epoch"),
-        survives=_SECOND_LOCK,
-    ),
+    mutant("a claim keeps the old epoch", (MemoryStore, "claim", "epoch=row.epoch + 1", "epoch=row.epoch")),
     mutant("runs of a dead worker stay its own", (MemoryStore, "drive", "if row.owner is not None:", "if False:")),
     mutant(
         "a run given up is not woken by a message it had not seen",
@@ -147,6 +143,10 @@ MUTANTS = (
     mutant(
         "refused appends are offered again in any order",
         (Ledger, "_offer_again", "key=lambda one: one[0].seq", "key=lambda one: -one[0].seq"),
+    ),
+    mutant(
+        "an answer that is there already overtakes earlier ones",
+        (Ledger, "_offer", "future.done() and self.on_the_way == 1", "future.done()"),
     ),
     mutant("what came while committing is forgotten", (Runner, "_rest", "self._missed or", "")),
     mutant(
@@ -187,6 +187,14 @@ MUTANTS = (
         "messages that come while a run is picked up are dropped",
         (Claims, "keep_early", "self._early.setdefault(message.run_id, []).append(message)", "pass"),
     ),
+    mutant(
+        "messages go to a runner on its way out",
+        (Mailboxes, "heard", "runner is not None and not runner.is_leaving", "runner is not None"),
+    ),
+    mutant(
+        "a late answer of the store shows taken messages again",
+        (Mailboxes, "heard", "(message.run_id, message.id) in self._used_up", "False"),
+    ),
     mutant("a taken signal is not consumed", (WaitDesk, "_give", "self._runner.consume(message)", "pass")),
     mutant("the last signal is taken first", (WaitDesk, "_match", "kept.popleft()", "kept.pop()")),
     # -- claiming -----------------------------------------------------------------------------------------------
@@ -219,6 +227,10 @@ MUTANTS = (
     ),
     mutant("resuming does not look for kept signals", (Runner, "unpause", "self.waits.match_all()", "pass")),
     mutant("resuming does not ask for steps again", (Runner, "unpause", "self.steps.unpause()", "pass")),
+    mutant(
+        "resuming asks again for what has just ended",
+        (StepDesk, "unpause", "self.take_outcomes()", "pass"),
+    ),
     mutant(
         "a paused run starts attempts",
         (StepDesk, "admit", "self._runner.state.pause is not None", "False"),

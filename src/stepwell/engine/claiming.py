@@ -102,7 +102,8 @@ class Claims:
         if done.cancelled() or done.exception() is not None:
             return
         row = done.result()
-        is_ours = new.owner is not None and row.owner == self._engine.worker and row.epoch == 1 and row.next_seq == 2
+        # A run that was there already may belong to this worker too, by a claim that is still being answered.
+        is_ours = new.owner is not None and row.owner == self._engine.worker and (row.next_seq, row.claims) == (2, 0)
         if was_adopting and is_ours and new.run_id not in self._engine.runners and not self._engine.closing:
             state = replay(new.entries)
             runner = Runner(

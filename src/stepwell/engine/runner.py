@@ -440,6 +440,7 @@ class Runner:
         due = self.state.next_due
         if due is not None and due <= self.engine.clock.now() and self.state.pause is None:
             return False  # its alarm is about to ring: dropped now, it would come straight back
+        self.steps.drop_all()  # a retry that comes due before the store has answered must not take a slot
         self._append((), release=True)
         return True
 

@@ -127,6 +127,7 @@ _VERBS: tuple[tuple[Verb, ...], ...] = (
 _SEQUENCES: tuple[tuple[Verb, ...], ...] = (
     *((),) * 4,
     ("signal", "signal", "signal"),
+    ("pause", "resume"),
     ("pause", "signal", "signal", "resume"),
     ("cancel", "retry", "signal"),
     ("retry", "retry"),
