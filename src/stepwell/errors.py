@@ -10,7 +10,11 @@ StepwellError
 ├── RequestRefused              your request: refused, and nothing was changed
 │   ├── RunNotFound             no run has this id
 │   ├── RunExists               the id is taken by a run with another workflow or input
-│   └── WrongStatus             the run is not in a status in which this can be done
+│   ├── WrongStatus             the run is not in a status in which this can be done
+│   ├── RequestNotFound         no open input request has this id
+│   ├── NotAllowed              the input request is addressed to others
+│   ├── AnswerInvalid           an answer does not fit the form; the input request stays open
+│   └── TriggerNotFound         no trigger has this name
 ├── StoreError                  our trouble: the store could not do it (`retryable` says if waiting helps)
 │   ├── StoreUnusable           not a Stepwell file, newer than this program, no permission, a folder
 │   ├── StoreBusy               another process drives this file
@@ -22,6 +26,8 @@ StepwellError
 ├── RunSetAside                 awaiting the result of a run that is paused or stuck and will not go on by itself
 ├── StepFailed                  raised in a workflow body where a step has failed for good
 │   └── StepTimedOut            … because a time limit passed
+├── InputWithdrawn              raised in a workflow body where the input request that it waited for was taken back
+├── DeadlinePassed              what a run failed of that had not ended by its deadline
 └── StepwellBug                 ours: please report it
 ```
 
@@ -31,10 +37,16 @@ user code cannot swallow it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepwell.model.checking import Problem
     from stepwell.model.failure import Failure
+
+_PROBLEMS_SAID: Final = 20
+"""How many problems of one answer an error's text names; `problems` has them all."""
 
 
 class StepwellError(Exception):
@@ -95,6 +107,38 @@ class WrongStatus(RequestRefused):
     """The run's status does not allow this verb."""
 
     code = "wrong_status"
+
+
+class RequestNotFound(RequestRefused):
+    """No open input request has this id: it was answered, withdrawn, or never there."""
+
+    code = "request_not_found"
+
+
+class NotAllowed(RequestRefused):
+    """The input request is addressed to others."""
+
+    code = "not_allowed"
+
+
+class AnswerInvalid(RequestRefused):
+    """An answer does not fit the input request's form: the text names each field, and the request stays open."""
+
+    code = "answer_invalid"
+
+    def __init__(self, place: str, problems: Sequence[Problem]) -> None:
+        said = [str(problem) for problem in problems[:_PROBLEMS_SAID]]
+        if len(problems) > len(said):
+            said.append(f"and {len(problems) - len(said):,} more")
+        super().__init__(f"{place}: {'; '.join(said)}")
+        self.place = place
+        self.problems = tuple(problems)
+
+
+class TriggerNotFound(RequestRefused):
+    """No trigger has this name."""
+
+    code = "trigger_not_found"
 
 
 class StoreError(StepwellError):
@@ -188,6 +232,18 @@ class StepTimedOut(StepFailed, TimeoutError):
     """A step has failed for good because its attempt, total or heartbeat time limit passed."""
 
     code = "step_timed_out"
+
+
+class InputWithdrawn(StepwellError):
+    """The input request that a workflow body waited for was taken back; the text says by whom and why."""
+
+    code = "input_withdrawn"
+
+
+class DeadlinePassed(StepwellError):
+    """The run had not ended by its deadline."""
+
+    code = "deadline_passed"
 
 
 class StepwellBug(StepwellError):

@@ -125,9 +125,12 @@ MUTANTS = (
         "a run given up is not woken by a message it had not seen",
         (MemoryStore, "_append", "self._wake_if_unseen(append)", "pass"),
     ),
-    mutant("a message does not wake its run", (MemoryStore, "_put_message", "if row.owner is None:", "if False:")),
+    mutant(
+        "a message does not wake its run",
+        (MemoryStore, "_put_message", "elif wakes(row, message.kind):", "elif False:"),
+    ),
     mutant("a consumed message stays", (MemoryStore, "_append", "del self.data.mailbox[id]", "pass")),
-    mutant("children are not created", (MemoryStore, "_append", "self._add(child)", "pass")),
+    mutant("children are not created", (MemoryStore, "_append", "self._add_if_free(child)", "pass")),
     mutant("posts of an append are lost", (MemoryStore, "_append", "self._put_message(message)", "pass")),
     # -- commits ------------------------------------------------------------------------------------------------
     mutant(

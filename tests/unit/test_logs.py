@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +12,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from logging_tasks import floods_apart, speaks_apart
 
+import stepwell.logging
+from stepwell import Stepwell, ctx, task, workflow
 from stepwell.model.entries import (
     AnyEntry,
     RunCompleted,
@@ -26,6 +31,8 @@ from stepwell.model.entries import (
 from stepwell.model.failure import Failure
 from stepwell.model.ids import StepPath
 from stepwell.observe.logs import JsonLines, RunHandler, log_file, log_files
+from stepwell.observe.outbox import Outbox, levels, packed, set_levels, unpacked
+from stepwell.observe.records import Place, PlaceFilter
 from stepwell.observe.telling import preview_of, tell, timestamp
 
 AT = 1_795_179_833_000_123
@@ -123,7 +130,7 @@ def test_the_workflow_of_a_run_whose_beginning_was_not_seen_is_asked_for(tmp_pat
 
 
 def test_records_of_logging_go_to_the_run_that_they_were_made_in(tmp_path: Path, lines: JsonLines) -> None:
-    where: list[tuple[str, str, int] | None] = [None]
+    where: list[Place | None] = [None]
     logger = logging.getLogger("test_logs.some")
     logger.propagate = False
     logger.setLevel(logging.DEBUG)
@@ -131,7 +138,7 @@ def test_records_of_logging_go_to_the_run_that_they_were_made_in(tmp_path: Path,
     logger.addHandler(handler)
     try:
         logger.warning("outside")
-        where[0] = ("r", "fetch#1", 2)
+        where[0] = Place("r", "fetch#1", 2, "shop")
         logger.debug("too little")
         logger.info("page %d", 7, extra={"shop": "berlin"})
         logger.warning("%d", "no number")
@@ -139,10 +146,13 @@ def test_records_of_logging_go_to_the_run_that_they_were_made_in(tmp_path: Path,
             raise KeyError("gone")
         except KeyError:
             logger.exception("oh")
+        where[0] = Place("r", "", 0, "shop", replaying=True)
+        logger.info("said before")
     finally:
         logger.removeHandler(handler)
     lines.close()
     info, odd, error = lines_of(tmp_path)
+    assert {line["workflow"] for line in (info, odd, error)} == {"shop"}
     assert (info["message"], info["level"], info["logger"], info["shop"]) == (
         "page 7",
         "info",
@@ -234,3 +244,191 @@ def test_entries_are_told_in_words() -> None:
     assert tell(StateSet(AT, "stage", by="ann")) == "stage set by ann"
     assert preview_of(StateSet(AT, "stage", payload=msgspec.Raw(b'"x"'))) == '"x"'
     assert preview_of(RunPaused(AT)) == ""
+
+
+def test_every_line_of_a_run_carries_run_and_workflow_also_after_its_end(tmp_path: Path, lines: JsonLines) -> None:
+    lines.entries("r", [Stored(1, created()), Stored(2, RunCompleted(AT))])
+    lines.live(Note("r", "log", AT, {"message": "late"}, "fetch#1", 1))
+    lines.close()
+    assert {(line["run"], line["workflow"]) for line in lines_of(tmp_path)} == {("r", "shop")}
+
+
+# -- records of `logging` ---------------------------------------------------------------------------------------------
+
+log = logging.getLogger("test_logs.flow")
+
+
+class Kept(logging.Handler):
+    """A handler of a user's own, with the filter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+        self.addFilter(stepwell.logging.ContextFilter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    def seen(self) -> list[tuple[str, str, str, str, int]]:
+        """Message and place of each record."""
+        names = ("stepwell_run", "stepwell_workflow", "stepwell_step", "stepwell_attempt")
+        return [(one.getMessage(), *(getattr(one, name) for name in names)) for one in self.records]
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    handler = Kept()
+    loggers = [log, logging.getLogger("logging_tasks")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    quiet = logging.getLogger("logging_tasks.quiet")
+    quiet.setLevel(logging.ERROR)
+    yield handler
+    for logger in (*loggers, quiet):
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+
+
+@task
+async def on_loop() -> None:
+    log.info("on the loop")
+
+
+@task
+def in_thread() -> None:
+    log.info("in a thread")
+
+
+@workflow
+async def says() -> None:
+    log.info("begins")
+    await on_loop()
+    await in_thread.aio()
+    log.info("waits")
+    await ctx.signal("go")
+    log.info("ends")
+
+
+def test_records_know_their_run_step_and_attempt_and_a_replayed_body_says_nothing_again(
+    tmp_path: Path, kept: Kept
+) -> None:
+    async def story() -> None:
+        url = f"sqlite:///{tmp_path / 'runs.db'}"
+        async with Stepwell(url) as app:
+            run = await app.start(says, id="r")
+            while (await run.row()).status != "waiting":
+                await asyncio.sleep(0.001)
+        async with Stepwell(url, workflows=[says]) as app:
+            await app.signal("r", "go")
+            await app.handle("r").result(timeout="10s")
+        log.info("outside")
+
+    asyncio.run(story())
+    assert kept.seen() == [
+        ("begins", "r", "says", "", 0),
+        ("on the loop", "r", "says", "on_loop#1", 1),
+        ("in a thread", "r", "says", "in_thread#1", 1),
+        ("waits", "r", "says", "", 0),
+        ("ends", "r", "says", "", 0),
+        ("outside", "", "", "", 0),
+    ]
+
+
+def test_records_of_child_processes_reach_the_handlers_of_the_program_at_its_levels(kept: Kept) -> None:
+    async def story() -> None:
+        async with Stepwell("memory://") as app:
+            run = await app.start(speaks_apart, 7, id="p")
+            assert await run.result(timeout="30s") == 7
+
+    asyncio.run(story())
+    assert kept.seen() == [
+        ("page 7", "p", "speaks_apart", "speaks#1", 1),
+        ("oh", "p", "speaks_apart", "speaks#1", 1),
+    ]
+    info, error = kept.records
+    assert (info.shop, info.name, info.levelname) == ("berlin", "logging_tasks.child", "INFO")  # type: ignore[attr-defined]  # it was given with extra=
+    assert info.process not in (None, os.getpid())
+    assert error.exc_text is not None
+    assert "KeyError: 'gone'" in error.exc_text
+
+
+def test_a_flood_of_records_is_cut_and_the_rest_counted(kept: Kept) -> None:
+    async def story() -> None:
+        async with Stepwell("memory://") as app:
+            run = await app.start(floods_apart, 30_000, id="f")
+            await run.result(timeout="60s")
+
+    engine_log = logging.getLogger("stepwell.engine")
+    engine_log.addHandler(kept)
+    try:
+        asyncio.run(story())
+    finally:
+        engine_log.removeHandler(kept)
+    dropped = [one.getMessage() for one in kept.records if "dropped" in one.getMessage()]
+    lost = sum(int(text.split()[0].replace(",", "")) for text in dropped)
+    assert len(kept.records) - len(dropped) + lost == 30_000
+
+
+def test_what_does_not_fit_is_dropped_and_the_count_told_when_there_is_room() -> None:
+    room, sent, go = 1000, [], threading.Event()
+
+    def send(number: int, data: bytes) -> None:
+        go.wait(10)
+        sent.append((number, json.loads(data)))
+
+    running = [0]
+    outbox = Outbox(lambda fields: json.dumps(fields).encode(), send, lambda: running[0], room)
+    outbox.handle(logging.makeLogRecord({"msg": "nobody runs"}))
+    running[0] = 3
+    for number in range(100):
+        outbox.handle(logging.makeLogRecord({"msg": f"line {number}", "levelno": logging.INFO}))
+    outbox.handle(logging.makeLogRecord({"msg": "it burns", "levelno": logging.ERROR}))
+    go.set()
+    outbox.drain()
+    messages = [fields["msg"] for _, fields in sent]
+    assert {number for number, _ in sent} == {3}
+    assert messages[0] == "line 0"
+    assert messages[-2] == "it burns"
+    assert messages[-1] == f"{101 - len(messages) + 1} log records were dropped: they came faster than they could be sent"
+
+
+def test_a_record_survives_its_way_between_processes() -> None:
+    record = logging.LogRecord("a.b", logging.WARNING, "/x/y.py", 7, "%s of %d", ("one", 2), None, "f")
+    record.colour = "red"
+    back = unpacked(json.loads(json.dumps(packed(record))))
+    assert (back.name, back.levelno, back.getMessage(), back.lineno) == ("a.b", logging.WARNING, "one of 2", 7)
+    assert (back.colour, back.funcName, back.created) == ("red", "f", record.created)  # type: ignore[attr-defined]  # it was added
+
+
+def test_levels_travel_with_what_is_switched_off() -> None:
+    loud = logging.getLogger("test_logs.loud")
+    loud.setLevel(logging.DEBUG)
+    before = logging.root.level
+    try:
+        assert levels()["test_logs.loud"] == logging.DEBUG
+        logging.disable(logging.WARNING)
+        assert min(levels().values()) > logging.WARNING
+        set_levels({"root": logging.ERROR, "test_logs.loud": logging.INFO})
+        assert (logging.root.level, loud.level) == (logging.ERROR, logging.INFO)
+    finally:
+        logging.disable(logging.NOTSET)
+        logging.root.setLevel(before)
+        loud.setLevel(logging.NOTSET)
+
+
+def test_installing_the_filter_twice_is_installing_it_once() -> None:
+    logger = logging.getLogger("test_logs.installed")
+    logger.addHandler(logging.NullHandler())
+    stepwell.logging.install(logger)
+    stepwell.logging.install(logger)
+    (handler,) = logger.handlers
+    assert [type(one) for one in handler.filters] == [stepwell.logging.ContextFilter]
+    logger.removeHandler(handler)
+
+
+def test_the_filter_keeps_what_a_record_knows() -> None:
+    mark = PlaceFilter(lambda: Place("other", "", 0))
+    record = logging.makeLogRecord({"stepwell_run": "r"})
+    assert mark.filter(record)
+    assert vars(record)["stepwell_run"] == "r"

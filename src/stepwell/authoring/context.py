@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -17,6 +17,8 @@ import msgspec
 from stepwell.model.durations import Duration
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from stepwell.authoring.task import Task
     from stepwell.authoring.workflow import Workflow
 
@@ -35,11 +37,63 @@ class Identity(msgspec.Struct, frozen=True):
     root: str
 
 
+class Selected(NamedTuple):
+    """Which branch of a `ctx.select` was first, and what it gave."""
+
+    name: str
+    value: Any  # Any: whatever that branch returns
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What `ctx.ask` was called with."""
+
+    prompt: str
+    hint: object
+    name: str = ""
+    timeout: Duration | None = None
+    who: tuple[str, ...] = ()
+    quorum: int | None = None
+    agree: str = ""
+    reminders: tuple[Duration, ...] = ()
+
+
 class Awaiter(Protocol):
     """Runs a coroutine of the body's loop to its end from a synchronous body."""
 
     def __call__(self, coroutine: Coroutine[Any, Any, Any]) -> Any:  # Any: whatever the coroutine returns
         """Block until `coroutine` is done; return its result or raise its error."""
+
+
+class WaitingContext(Protocol):
+    """What a workflow body may wait for besides steps and child runs."""
+
+    def signal(self, name: str, hint: object, timeout: Duration | None) -> Coroutine[Any, Any, Any]:  # Any: payload
+        """Wait for a signal."""
+
+    def event(
+        self,
+        topic: str,
+        hint: object,
+        where: object,
+        timeout: Duration | None,
+        since: datetime | None,
+    ) -> Coroutine[Any, Any, Any]:  # Any: a CloudEvent of the hint
+        """Wait for an event."""
+
+    def ask(self, question: Question) -> Coroutine[Any, Any, Any]:  # Any: an answer, or a list of `Answer`
+        """Wait for people's answers."""
+
+    def select(self, branches: Mapping[str, Awaitable[Any]]) -> Coroutine[Any, Any, Selected]:  # Any: each its own
+        """Wait for the first of several; withdraw the others."""
+
+
+class Saga(Protocol):
+    """A block of a workflow whose work can be undone: what `async with ctx.saga()` gives."""
+
+    def compensate(
+        self, undo: Task[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> None:  # Any: whatever it returns
+        """When the block fails or is cancelled, run this as a step; the last that was said first."""
 
 
 class BodyContext(Protocol):
@@ -48,10 +102,15 @@ class BodyContext(Protocol):
     identity: Identity
     state: MutableMapping[str, object]
     blocking: Awaiter | None
+    waits: WaitingContext
 
     @property
     def cancelled(self) -> bool:
         """Whether the run was asked to end."""
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the body only does again what it did before: it is being rebuilt, or taken out of memory."""
 
     def call(
         self, task: Task[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
@@ -68,7 +127,6 @@ class BodyContext(Protocol):
         workflow: Workflow[..., Any],
         args: tuple[object, ...],
         kwargs: Mapping[str, object],
-        run_id: str | None,
         new_identity: bool,
     ) -> Coroutine[Any, Any, str]:
         """Start a run and go on without waiting for it; returns its id."""
@@ -94,8 +152,29 @@ class BodyContext(Protocol):
     ) -> Coroutine[Any, Any, list[Any]]:
         """An asyncio task with a scope of its own per item, at most `concurrency` at once."""
 
-    def signal(self, name: str, hint: object, timeout: Duration | None) -> Coroutine[Any, Any, Any]:  # Any: payload
-        """Wait for a signal."""
+    def map_child(
+        self,
+        workflow: Workflow[..., Any],
+        items: Iterable[object],
+        concurrency: int | None,
+        on_error: OnError,
+        key: Callable[[Any], str] | None,  # Any: an item
+        common: Mapping[str, object],
+    ) -> Coroutine[Any, Any, list[Any]]:  # Any: whatever the workflow returns
+        """A child run per item, at most `concurrency` at once, results in the items' order."""
+
+    def publish(self, topic: str, data: object, subject: str, transient: bool) -> None:
+        """Publish an event with the run's next commit; recorded, so a replay publishes nothing."""
+
+    @property
+    def saga(self) -> Saga:
+        """The innermost saga that this code is in: a block's, or the whole run's."""
+
+    def open_saga(self) -> AbstractAsyncContextManager[Saga]:
+        """A block with a saga of its own."""
+
+    def patched(self, id: str) -> bool:
+        """Whether this run began, or came by here first, with the change called `id`."""
 
     def now(self) -> datetime:
         """The real time, recorded."""
@@ -113,13 +192,21 @@ class BodyContext(Protocol):
         """Write a line to the run's log, once: not again on replay."""
 
 
+class Emit(Protocol):
+    """Takes what an attempt emits, and says when there is room for more."""
+
+    def __call__(self, chunk: object, usage: Mapping[str, int]) -> Awaitable[None]:
+        """Hand on a chunk; await the result to be held up while readers and journal fall behind."""
+
+
 class AttemptContext:
     """What the code of one attempt may ask: who it is, whether it is wanted, and how to be heard.
 
     `step` is anything whose text is the step's readable path; the texts are made when they are asked for.
+    `connection` is set while a transactional task runs, `emit` where chunks can be taken.
     """
 
-    __slots__ = ("_cancelled", "_step", "attempt", "identity", "note")
+    __slots__ = ("_cancelled", "_step", "attempt", "connection", "emit", "identity", "note")
 
     def __init__(
         self,
@@ -132,6 +219,8 @@ class AttemptContext:
         self.identity = identity
         self.attempt = attempt
         self.note = note
+        self.connection: Any = None  # Any: a connection of the store's database
+        self.emit: Emit | None = None
         self._step = step
         self._cancelled = cancelled
 

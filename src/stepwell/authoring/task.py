@@ -13,6 +13,7 @@ from stepwell.errors import DefinitionError, StepFailed, WorkflowBodyError
 from stepwell.model.codec import CallCodec
 from stepwell.model.durations import Duration, micros
 from stepwell.model.entries import OnChange
+from stepwell.model.rates import rate as read_rate
 from stepwell.model.retry import ONCE, Retry
 
 P = ParamSpec("P")
@@ -31,9 +32,12 @@ class TaskOptions:
         "key",
         "on_change",
         "priority",
+        "rate",
         "retry",
         "timeout",
         "total_timeout",
+        "transactional",
+        "upgrade",
     )
 
     def __init__(
@@ -46,10 +50,13 @@ class TaskOptions:
         executor: str = "",
         concurrency: int | None = None,
         concurrency_key: Callable[..., str] | None = None,
+        rate: str | None = None,
         priority: int = 0,
         on_change: OnChange = "pause",
         aliases: tuple[str, ...] = (),
         key: str | None = None,
+        transactional: bool = False,
+        upgrade: Callable[[Any], object] | None = None,  # Any: JSON, as an older version returned it
     ) -> None:
         self.retry = ONCE if retry is None else Retry(attempts=retry) if isinstance(retry, int) else retry
         self.timeout = _limit(timeout, "timeout")
@@ -60,12 +67,20 @@ class TaskOptions:
             raise DefinitionError(f"concurrency={concurrency!r}: give a whole number from 1")
         self.concurrency = concurrency
         self.concurrency_key = concurrency_key
+        self.rate = None if rate is None else read_rate(rate, "rate=")
         self.priority = priority
         if on_change not in ("pause", "rerun", "reuse", "fail"):
             raise DefinitionError(f"on_change={on_change!r}: use 'pause', 'rerun', 'reuse' or 'fail'")
         self.on_change = on_change
         self.aliases = aliases
         self.key = key
+        self.transactional = transactional
+        self.upgrade = upgrade
+        if transactional and (executor or self.timeout or self.heartbeat):
+            raise DefinitionError(
+                "a transactional task runs where the store writes and holds up everything else that is written: it "
+                "takes no executor, timeout or heartbeat; keep it short"
+            )
 
     def but(self, **changes: object) -> TaskOptions:
         """A copy with some options changed."""
@@ -300,6 +315,8 @@ class TaskDecorator:
         kind = AsyncTask if inspect.iscoroutinefunction(function) else SyncTask
         if kind is AsyncTask and self._options.executor == "thread":
             raise DefinitionError(f"task {function.__name__}: an async function runs on the loop or in a process")
+        if kind is AsyncTask and self._options.transactional:
+            raise DefinitionError(f"task {function.__name__}: a transactional task must be a plain `def`")
         return kind(function, self._name, self._options)
 
 
@@ -322,9 +339,12 @@ def task(
     executor: str = "",
     concurrency: int | None = None,
     concurrency_key: Callable[..., str] | None = None,
+    rate: str | None = None,
     priority: int = 0,
     on_change: OnChange = "pause",
     aliases: tuple[str, ...] = (),
+    transactional: bool = False,
+    upgrade: Callable[[Any], object] | None = None,
 ) -> TaskDecorator: ...
 
 
@@ -340,9 +360,12 @@ def task(
     executor: str = "",
     concurrency: int | None = None,
     concurrency_key: Callable[..., str] | None = None,
+    rate: str | None = None,
     priority: int = 0,
     on_change: OnChange = "pause",
     aliases: tuple[str, ...] = (),
+    transactional: bool = False,
+    upgrade: Callable[[Any], object] | None = None,  # Any: JSON, as an older version returned it
 ) -> Any:  # Any: the overloads say it
     """Make a function a task: a call of it in a workflow is a durable step.
 
@@ -355,10 +378,15 @@ def task(
         executor: `thread` (default for `def`), `process` (a child process that can be killed), or the name of an
             executor given to `Stepwell(executors=…)`. An `async def` runs on the engine's own loop by default.
         concurrency: how many attempts of this task run at once in this engine; with `concurrency_key`, per key.
-        concurrency_key: called with the task's arguments; returns the key that `concurrency` counts for.
+        concurrency_key: called with the task's arguments; returns the key that `concurrency` and `rate` count for.
+        rate: how many attempts of this task begin within any window of time in this engine, such as `"10/1s"`.
         priority: attempts with a higher number get a free slot first.
         on_change: what happens when today's code calls it with another input than the journal recorded.
         aliases: former names; records under them are taken for this task's.
+        transactional: its writes through `ctx.connection` commit together with its outcome, exactly once. It must be a
+            `def`, and short: everything else that the store writes waits for it.
+        upgrade: called with what an older version of the task returned (JSON as Python values) when today's return
+            type cannot read it; gives a value that fits.
 
     Raises:
         DefinitionError: an option is out of range.
@@ -371,9 +399,12 @@ def task(
         executor=executor,
         concurrency=concurrency,
         concurrency_key=concurrency_key,
+        rate=rate,
         priority=priority,
         on_change=on_change,
         aliases=aliases,
+        transactional=transactional,
+        upgrade=upgrade,
     )
     decorator = TaskDecorator(name, options)
     return decorator if function is None else decorator(function)

@@ -25,8 +25,9 @@ from stepwell.errors import StepwellError
 
 _PACKAGE: Final = Path(__file__).parent
 _SECTIONS: Final = {
-    "Start": ("demo", "run", "tasks"),
-    "Look": ("runs", "show", "journal", "logs", "state"),
+    "Start": ("demo", "run", "tasks", "lint"),
+    "Look": ("runs", "show", "graph", "journal", "logs", "state"),
+    "People": ("inbox", "answer"),
     "Steer": ("pause", "resume", "cancel", "retry", "signal"),
     "Keep": ("doctor", "backup", "gc"),
 }

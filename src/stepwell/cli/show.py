@@ -11,13 +11,18 @@ from stepwell.cli.parts.finding import find_run
 from stepwell.cli.parts.opening import client
 from stepwell.cli.parts.opening import run as run_loop
 from stepwell.cli.parts.reporting import cause_of
+from stepwell.cli.parts.timeline import as_json as timeline_as_json
+from stepwell.cli.parts.timeline import timeline
+from stepwell.cli.parts.tree import Tree, read_tree
 from stepwell.cli.runs import as_json
 from stepwell.engine.clock import SystemClock
 from stepwell.model.durations import spoken
 from stepwell.model.entries import WaitStarted
 from stepwell.model.failure import Failure
-from stepwell.model.state import OpenStep, State
-from stepwell.stores.protocol import Filter, RunRow
+from stepwell.model.state import OpenStep, State, evolve
+from stepwell.observe.history import History
+from stepwell.observe.picture import picture
+from stepwell.stores.protocol import RunRow
 
 OPEN_SHOWN = 10
 """How many open steps and waits are shown one by one."""
@@ -25,32 +30,39 @@ OPEN_SHOWN = 10
 RESULT_SHOWN = 2000
 """Characters of the result that are shown; `--json` has all of it."""
 
-TREE_LIMIT = 1000
-
 
 @cli_command
 @click.argument("run")
-def command(call: Call, run: str) -> int:
-    """Show how RUN stands."""
-    return run_loop(_show(call, run))
+@click.option("--all", "everything", is_flag=True, help="Show each child run, and each item of large maps.")
+def command(call: Call, run: str, everything: bool) -> int:
+    """Show how RUN stands: what it waits for, the tree of its child runs, and when its steps ran."""
+    return run_loop(_show(call, run, everything))
 
 
-async def _show(call: Call, text: str) -> int:
+async def _show(call: Call, text: str, everything: bool) -> int:
+    state, past = State(), History()
     async with client(call) as app:
         row = await find_run(app, text)
-        state = await app.state(row.run_id)
+        async for stored in app.scan(row.run_id):
+            evolve(state, stored.entry)
+            past.add(stored.entry)
         given = await app.payload(state.input, state.input_blob)
         output = await app.payload(state.output, state.output_blob) if state.ended == "completed" else b""
-        tree = await app.runs(Filter(root=row.root, limit=TREE_LIMIT))
+        tree = await read_tree(app, row)
         cause = await cause_of(app, row.run_id, state)
         mail = await app.store.mailbox(row.run_id)
     kept = [f"{message.kind} {message.name}".strip() for message in mail]
+    drawn = picture(past, status=row.status, everything=everything)
     if call.json:
-        call.document(_document(row, state, given, output, tree, kept))
+        document = _document(row, state, given, output, tree, kept)
+        call.document(document | {"timeline": timeline_as_json(drawn)})
         return OK
     now = SystemClock().now()
+    children = "\n".join(tree.lines(now, everything=everything))
     call.answer(f"{click.style(row.run_id, bold=True)}  {row.workflow}  {words.status(row.status)}")
-    call.answer(words.fields(_fields(row, state, given, output, tree, kept, now, cause)))
+    call.answer(words.fields(_fields(row, state, given, output, children, kept, now, cause)))
+    for number, line in enumerate(timeline(call, past, drawn, now, everything=everything)):
+        call.answer(f"  {line}" if number else f"\n  {words.dim('timeline')}  {line}")
     return OK
 
 
@@ -59,7 +71,7 @@ def _fields(
     state: State,
     given: bytes,
     output: bytes,
-    tree: list[RunRow],
+    children: str,
     kept: list[str],
     now: int,
     cause: Failure | None,
@@ -87,7 +99,7 @@ def _fields(
         ("mailbox", ", ".join(kept)),
         ("state", "\n".join(f"{key} = {words.short(value)}" for key, value in sorted(state.variables.items()))),
         ("error", _error(state, cause)),
-        ("children", _tree(row.run_id, tree)),
+        ("children", children),
         ("result", _result(output)),
     ]
 
@@ -155,27 +167,8 @@ def _result(output: bytes) -> str:
     return text if len(text) <= RESULT_SHOWN else text[:RESULT_SHOWN] + "\n… (all of it with --json)"
 
 
-def _tree(parent: str, rows: list[RunRow]) -> str:
-    children: dict[str, list[RunRow]] = {}
-    for row in sorted(rows, key=lambda row: row.created_at):
-        if row.parent is not None:
-            children.setdefault(row.parent, []).append(row)
-    return "\n".join(_branches(parent, children, ""))
-
-
-def _branches(parent: str, children: dict[str, list[RunRow]], indent: str) -> list[str]:
-    lines = []
-    mine = children.get(parent, [])
-    for row in mine:
-        last = row is mine[-1]
-        lines.append(f"{indent}{'└' if last else '├'} {row.run_id}  {row.workflow}  {words.status(row.status)}")
-        lines += _branches(row.run_id, children, indent + ("  " if last else "│ "))
-    return lines
-
-
-def _document(
-    row: RunRow, state: State, given: bytes, output: bytes, tree: list[RunRow], kept: list[str]
-) -> dict[str, object]:
+def _document(row: RunRow, state: State, given: bytes, output: bytes, tree: Tree, kept: list[str]) -> dict[str, object]:
+    below = list(tree.below())
     document = as_json(row) | {
         "started_at": state.started_at,
         "durability": state.durability,
@@ -187,8 +180,9 @@ def _document(
         "waits": waits_as_json(state),
         "state": {key: words.payload(value) for key, value in state.variables.items()},
         "mailbox": kept,
-        "children": [as_json(one) for one in tree if one.parent == row.run_id],
-        "tree": [one.run_id for one in tree],
+        "children": [as_json(one) for one in below if one.parent == row.run_id],
+        "descendants": [as_json(one) for one in below],
+        "tree": [one.run_id for one in tree.rows],
     }
     if state.pause is not None and state.ended is None:
         pause = state.pause

@@ -9,6 +9,7 @@ when the parent dies, whatever the task is doing.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -16,8 +17,9 @@ import threading
 from queue import SimpleQueue
 from typing import BinaryIO
 
-from stepwell.engine.envelope import run_step
+from stepwell.engine.envelope import Note, encode, run_step
 from stepwell.engine.frames import Kind, frame, read_frame
+from stepwell.observe.outbox import Outbox
 
 
 class Terminated(SystemExit):
@@ -34,11 +36,13 @@ class Server:
         self._inbox: SimpleQueue[bytes | None] = SimpleQueue()
         self._running = 0
         self._terminated = False
+        self._records = Outbox(lambda fields: encode(Note("record", fields)), self.tell, lambda: self._running)
 
     def serve(self) -> None:
         """Answer envelopes until QUIT. Does not return when the parent dies."""
         reader = threading.Thread(target=self._read, name="stepwell-pipe", daemon=True)
         reader.start()
+        logging.root.addHandler(self._records)
         me = os.getpid()
         self._send(Kind.READY)
         number = 0
@@ -52,6 +56,7 @@ class Server:
                 os._exit(0)  # a task that forked has returned in both processes: only the first may answer
             if self._terminated:
                 raise Terminated  # the task has swallowed it
+            self._records.drain()
             self._send(Kind.REPLY, reply)
         reader.join()
 

@@ -56,6 +56,7 @@ class ChildDesk:
                 fingerprint=request.fingerprint,
                 child=request.run_id,
                 attempt=request.attempt,
+                on_cancel=request.workflow.options.on_cancel,
             )
         )
         if request.attempt > 1:
@@ -68,6 +69,8 @@ class ChildDesk:
         runner = self._runner
         inline, blob = runner.ledger.stow(request.input)
         own = request.new_identity
+        options = request.workflow.options
+        queue = request.workflow.queue
         created = RunCreated(
             at=runner.now,
             run_id=request.run_id,
@@ -79,9 +82,13 @@ class ChildDesk:
             input=inline,
             input_blob=blob,
             seed=runner.engine.chance.getrandbits(48),
-            priority=runner.state.priority,
+            priority=runner.state.priority if options.priority is None else options.priority,
             durability=runner.state.durability,
+            labels=dict(options.labels),
             by=runner.run_id,
+            queue=queue,
+            queue_key=options.queue_key if queue else "",
+            deadline=None if options.deadline is None else runner.now + options.deadline,
         )
         return NewRun(
             run_id=created.run_id,
@@ -90,11 +97,15 @@ class ChildDesk:
             root=created.root,
             parent=created.parent,
             priority=created.priority,
-            labels={},
+            labels=created.labels,
             input_hash=content_hash(bytes(request.input)),
             created_at=runner.now,
             wake_at=runner.now,
             entries=(created,),
+            queue=queue,
+            queue_key=created.queue_key,
+            held=bool(queue),
+            awaited=request.awaited,
         )
 
     def heard(self, body: ChildBody) -> None:
@@ -114,7 +125,7 @@ class ChildDesk:
     def cancel(self, path: StepPath) -> None:
         """Tell the child of this step, if it is one, that nobody waits for it any more."""
         step = self._runner.state.steps.get(path)
-        if step is not None and step.step == "child":
+        if step is not None and step.step == "child" and step.on_cancel != "abandon":
             self._post(step.child, "cancel", f"run {self._runner.run_id} no longer waits for it")
 
     def tell_parent(self, output: msgspec.Raw, output_blob: str) -> None:

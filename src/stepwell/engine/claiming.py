@@ -85,7 +85,12 @@ class Claims:
     def start(self, new: NewRun, workflow: Workflow[..., Any], volatile: bool) -> asyncio.Future[RunRow]:
         """Create a run, and drive it at once when there is room; gives the row that the store then has."""
         store = self._engine.volatile if volatile else self._engine.store
-        if self.has_room and not self._is_full(workflow) and new.wake_at <= self._engine.clock.now():
+        if (
+            self.has_room
+            and not self._is_full(workflow)
+            and new.wake_at is not None
+            and new.wake_at <= self._engine.clock.now()
+        ):
             new = msgspec.structs.replace(new, owner=self._engine.worker)
             self._adopting.add(new.run_id)
         created = store.create(new)
@@ -142,9 +147,11 @@ class Claims:
             if full:
                 continue
             now = self._engine.clock.now()
-            until = now + LONGEST_NAP if wake is None else min(wake, now + LONGEST_NAP)
-            if self._room() <= 0:  # what is due cannot be taken: look again when a run leaves, or can be made to
-                until = max(until, now + BREATH)
+            until = wake
+            if self._engine.store.is_shared:  # others write too, and do not tell this engine
+                until = now + LONGEST_NAP if wake is None else min(wake, now + LONGEST_NAP)
+            if until is not None and self._room() <= 0:  # what is due cannot be taken: look again when a run leaves,
+                until = max(until, now + BREATH)  # or can be made to
             await self._wait_for_attention(until)
 
     async def _claim(self, store: Store) -> bool:
@@ -253,12 +260,13 @@ class Claims:
         wakes = [await store.next_wake(workflows=names) for store in (self._engine.store, self._engine.volatile)]
         return min((wake for wake in wakes if wake is not None), default=None)
 
-    async def _wait_for_attention(self, until: int) -> None:
-        alarm = self._engine.clock.call_at(until, self._attention.set)
+    async def _wait_for_attention(self, until: int | None) -> None:
+        alarm = None if until is None else self._engine.clock.call_at(until, self._attention.set)
         try:
             await self._attention.wait()
         finally:
-            alarm.cancel()
+            if alarm is not None:
+                alarm.cancel()
 
 
 async def _read(store: Store, run_id: str) -> tuple[State, Records]:

@@ -12,18 +12,21 @@ import asyncio
 import contextvars
 import importlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from stepwell.authoring.context import AttemptContext, Identity, attempt_context
+from stepwell.authoring.ctx import Done
 from stepwell.engine import scripts
 from stepwell.errors import TargetError
 from stepwell.model.codec import CallCodec
 from stepwell.model.entries import NO_PAYLOAD
 from stepwell.model.failure import Failure
 from stepwell.model.failures import failure_of
+from stepwell.observe.outbox import set_levels
+from stepwell.observe.tracing import continue_trace
 
 _FILE: Final = "file:"
 
@@ -33,7 +36,8 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `task` is where the function is found: `module:qualname`, or `file:/absolute/path.py:qualname` for one that
     a script defines (`Task.location`). `input` is a JSON object of parameters,
-    `identity` what the task sees as `ctx.identity`.
+    `identity` what the task sees as `ctx.identity`. `levels` are those that loggers are to have (see
+    `observe.outbox`), `traceparent` is the attempt's span, when there are spans.
     """
 
     task: str
@@ -42,6 +46,8 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int
     input: msgspec.Raw
     identity: Identity | None = None
+    levels: dict[str, int] = {}
+    traceparent: str = ""
 
 
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -52,7 +58,10 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """What a running attempt tells: `kind` is `heartbeat`, `progress` or `log`, `fields` are its values as JSON."""
+    """What a running attempt tells: `fields` are its values as JSON.
+
+    `kind` is `heartbeat`, `progress` or `log`, or `record` for what it said through the standard library's `logging`.
+    """
 
     kind: str
     fields: dict[str, Any]  # Any: whatever JSON the task gave
@@ -117,6 +126,10 @@ def _attempt(
     except Exception as error:
         raise _Refused(error) from None
     _set_attempt_context(work, note or _discard, cancelled or _never)
+    if work.levels:
+        set_levels(work.levels)
+    if work.traceparent:
+        continue_trace(work.traceparent)
     result = function(*args, **kwargs)
     if isinstance(result, Awaitable):
         result = asyncio.run(_awaited(result))
@@ -134,11 +147,15 @@ def _set_attempt_context(work: Envelope, note: Callable[[bytes], None], cancelle
     def tell(kind: str, fields: dict[str, object]) -> None:
         note(encode(Note(kind, fields)))
 
-    attempt_context.set(
-        AttemptContext(
-            work.identity or Identity(work.run_id, "", None, work.run_id), work.step, work.attempt, tell, cancelled
-        )
+    def emit(chunk: object, usage: Mapping[str, int]) -> Awaitable[None]:
+        tell("chunk", {"chunk": chunk, "usage": dict(usage)})
+        return Done()
+
+    context = AttemptContext(
+        work.identity or Identity(work.run_id, "", None, work.run_id), work.step, work.attempt, tell, cancelled
     )
+    context.emit = emit
+    attempt_context.set(context)
 
 
 def _resolve(task: str) -> tuple[Callable[..., Any], CallCodec]:

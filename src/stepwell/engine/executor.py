@@ -8,27 +8,31 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor as FuturesExecutor
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
 from stepwell.authoring.context import AttemptContext, Identity, current
+from stepwell.authoring.ctx import Done
 from stepwell.authoring.task import Task
 from stepwell.engine.clock import Clock
 from stepwell.engine.envelope import Envelope, decode_note, decode_reply, encode, run_step
 from stepwell.engine.feed import Feed, Live
 from stepwell.engine.limits import Limits
 from stepwell.engine.processes import ProcessPool, WorkerDied
-from stepwell.errors import DefinitionError, Unserialisable
+from stepwell.errors import DefinitionError, Fenced, StoreError, Unserialisable
 from stepwell.model.durations import spoken
 from stepwell.model.entries import PAYLOAD_LIMIT
 from stepwell.model.failure import Failure
 from stepwell.model.failures import failure_of
 from stepwell.model.ids import StepPath
+from stepwell.observe.outbox import hand_over, levels, unpacked
+from stepwell.observe.tracing import AttemptSpans, AttemptTrace
+from stepwell.stores.protocol import Message, NewMessage, Store
 
 Outcome: TypeAlias = "msgspec.Raw | Failure"
 
@@ -36,6 +40,33 @@ CLEANUP_GRACE = 5_000_000
 """How long a timed-out coroutine may clean up before its outcome is reported all the same (microseconds)."""
 
 _log = logging.getLogger("stepwell.engine")
+
+
+class OutcomeBody(msgspec.Struct, frozen=True):
+    """What the message of a transactional attempt carries: it is in the mailbox if and only if its writes are."""
+
+    path: StepPath
+    attempt: int
+    output: msgspec.Raw
+
+
+class Host(Protocol):
+    """The run that an attempt belongs to, as far as attempts know it."""
+
+    store: Store
+
+    @property
+    def epoch(self) -> int:
+        """Under which the run is driven."""
+
+    def emit(self, attempt: Attempt, chunk: object, usage: Mapping[str, int]) -> Awaitable[None]:
+        """Take a chunk of an attempt's stream, on the loop."""
+
+    def posted(self, message: Message) -> None:
+        """A message for the run is in the store."""
+
+    def abandon(self) -> None:
+        """The run belongs to another worker."""
 
 
 class Attempt:
@@ -49,6 +80,7 @@ class Attempt:
         "context",
         "ended",
         "expired",
+        "host",
         "identity",
         "input",
         "limit",
@@ -57,6 +89,7 @@ class Attempt:
         "over",
         "path",
         "task",
+        "trace",
     )
 
     def __init__(
@@ -69,6 +102,7 @@ class Attempt:
         limit: int | None,
         limit_name: str,
         ended: Callable[[Attempt, Outcome], None],
+        host: Host,
     ) -> None:
         self.task = task
         self.path = path
@@ -78,10 +112,12 @@ class Attempt:
         self.limit = limit
         self.limit_name = limit_name
         self.ended = ended
+        self.host = host
         self.cancelled = False
         self.over = False
         self.expired: Failure | None = None
         self.beat_alarm: asyncio.TimerHandle | None = None
+        self.trace: AttemptTrace | None = None
         self._alarms: list[asyncio.TimerHandle] = []
         self._stop: Callable[[], object] | None = None
 
@@ -146,14 +182,22 @@ class Executor:
         self._processes: ProcessPool | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        self.spans: AttemptSpans | None = None
 
     def launch(self, attempt: Attempt) -> None:
         """Start the attempt; its outcome is reported later, never from inside this call."""
         options = attempt.task.options
+        if self.spans is not None:
+            who = attempt.identity
+            attempt.trace = self.spans.begin(
+                who.run_id, who.root, who.workflow, attempt.path, attempt.number, self._clock.now()
+            )
         if attempt.limit is not None or options.heartbeat is not None:
             self._set_alarms(attempt)
         where = options.executor or ("loop" if attempt.task.is_async else "thread")
-        if where == "loop":
+        if options.transactional:
+            self._on_task(attempt, self._in_store(attempt))
+        elif where == "loop":
             self._on_task(attempt, self._on_loop(attempt))
         elif where == "thread":
             self._in_thread(attempt)
@@ -220,6 +264,22 @@ class Executor:
                 Live(attempt.identity.run_id, kind, self._clock.now(), fields, str(attempt.path), attempt.number)
             )
 
+    def _emit(self, attempt: Attempt, chunk: object, usage: Mapping[str, int]) -> Awaitable[None]:
+        return attempt.host.emit(attempt, chunk, usage)
+
+    def _emit_from_thread(self, attempt: Attempt, chunk: object, usage: Mapping[str, int]) -> Awaitable[None]:
+        """Hand a chunk to the loop and wait until it is taken."""
+
+        async def emit() -> None:
+            await attempt.host.emit(attempt, chunk, usage)
+
+        work = emit()
+        try:
+            asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        except RuntimeError:  # the loop has closed: the engine is gone and nobody listens
+            work.close()
+        return Done()
+
     def _note_from_thread(self, attempt: Attempt, kind: str, fields: Mapping[str, object]) -> None:
         try:
             self._loop.call_soon_threadsafe(self._note, attempt, kind, dict(fields))
@@ -234,16 +294,24 @@ class Executor:
         task.add_done_callback(self._tasks.discard)
         attempt.stopper(task.cancel)
 
+    def _enter(
+        self,
+        attempt: Attempt,
+        note: Callable[[Attempt, str, dict[str, object]], None],
+        emit: Callable[[Attempt, object, Mapping[str, int]], Awaitable[None]] | None = None,
+        connection: Any = None,  # Any: of the store's own kind
+    ) -> None:
+        """From here on this context is the attempt's."""
+        tell = functools.partial(note, attempt)
+        context = AttemptContext(attempt.identity, attempt.path, attempt.number, tell, attempt.is_cancelled)
+        context.emit = None if emit is None else functools.partial(emit, attempt)
+        context.connection = connection
+        current.set(context)
+        if attempt.trace is not None:
+            attempt.trace.enter()
+
     async def _on_loop(self, attempt: Attempt) -> None:
-        current.set(
-            AttemptContext(
-                attempt.identity,
-                attempt.path,
-                attempt.number,
-                functools.partial(self._note, attempt),
-                attempt.is_cancelled,
-            )
-        )
+        self._enter(attempt, self._note, self._emit)
         codec = attempt.task.codec
         try:
             args, kwargs = codec.decode(attempt.input)
@@ -281,15 +349,7 @@ class Executor:
             self._loop.call_soon(attempt.finish, attempt.expired)
 
     def _thread_main(self, attempt: Attempt) -> Outcome:
-        current.set(
-            AttemptContext(
-                attempt.identity,
-                attempt.path,
-                attempt.number,
-                functools.partial(self._note_from_thread, attempt),
-                attempt.is_cancelled,
-            )
-        )
+        self._enter(attempt, self._note_from_thread, self._emit_from_thread)
         codec = attempt.task.codec
         try:
             args, kwargs = codec.decode(attempt.input)
@@ -307,9 +367,42 @@ class Executor:
         except RuntimeError:  # the loop has closed: the step is left for recovery
             _log.debug("step %s ended after its engine had closed", attempt.path)
 
+    # -- in the store's own transaction -------------------------------------------------------------------------
+
+    async def _in_store(self, attempt: Attempt) -> None:
+        """Run the task where the store writes: what it writes and its outcome are committed together."""
+        host, run_id = attempt.host, attempt.identity.run_id
+        work = functools.partial(copy_context().run, functools.partial(self._transact, attempt))
+        while True:
+            try:
+                host.posted(await asyncio.shield(host.store.transact(run_id, host.epoch, work)))
+                return
+            except asyncio.CancelledError:
+                return
+            except Fenced:
+                host.abandon()
+                return
+            except StoreError as error:
+                if not error.retryable:
+                    attempt.finish(_failure(error))
+                    return
+                _log.error("the store takes no writes for now; step %s is tried again: %s", attempt.path, error)
+                await asyncio.sleep(1)
+            except Exception as error:
+                attempt.finish(_failure(error))
+                return
+
+    def _transact(self, attempt: Attempt, connection: Any) -> NewMessage:  # Any: of the store's own kind
+        self._enter(attempt, self._note_from_thread, connection=connection)
+        codec = attempt.task.codec
+        args, kwargs = codec.decode(attempt.input)
+        output = _sized(codec.returns.encode(attempt.task.function(*args, **kwargs)), attempt)
+        body = msgspec.json.encode(OutcomeBody(attempt.path, attempt.number, output))
+        return NewMessage(attempt.identity.run_id, "outcome", str(attempt.path), body, self._clock.now())
+
     # -- elsewhere ----------------------------------------------------------------------------------------------
 
-    def _envelope(self, attempt: Attempt) -> bytes:
+    def _envelope(self, attempt: Attempt, levels: dict[str, int]) -> bytes:
         return encode(
             Envelope(
                 task=attempt.task.location,
@@ -318,6 +411,8 @@ class Executor:
                 attempt=attempt.number,
                 input=attempt.input,
                 identity=attempt.identity,
+                levels=levels,
+                traceparent=attempt.trace.header if attempt.trace is not None else "",
             )
         )
 
@@ -325,12 +420,20 @@ class Executor:
         if self._processes is None:
             self._processes = ProcessPool(self._limits.processes)
 
+        context = copy_context()  # handlers of the standard library's `logging` look at it
+        context.run(self._enter, attempt, self._note)
+
         def heard(data: bytes) -> None:
             note = decode_note(data)
-            self._note(attempt, note.kind, note.fields)
+            if note.kind == "record":
+                context.run(hand_over, unpacked(note.fields))
+            elif note.kind == "chunk":
+                attempt.host.emit(attempt, note.fields["chunk"], note.fields["usage"])
+            else:
+                self._note(attempt, note.kind, note.fields)
 
         try:
-            reply = await self._processes.run(self._envelope(attempt), on_note=heard)
+            reply = await self._processes.run(self._envelope(attempt, levels()), on_note=heard)
         except asyncio.CancelledError:
             if attempt.expired is not None:
                 attempt.finish(attempt.expired)
@@ -350,7 +453,7 @@ class Executor:
             )
             self._loop.call_soon(attempt.finish, failure_of(error, retryable=False))
             return
-        future = executor.submit(run_step, self._envelope(attempt))
+        future = executor.submit(run_step, self._envelope(attempt, {}))
         attempt.stopper(future.cancel)
 
         def done(ended: Future[bytes]) -> None:

@@ -15,6 +15,7 @@ from stepwell.model.codec import content_hash
 from stepwell.model.entries import INLINE_LIMIT, NO_PAYLOAD, AnyEntry, StepStarted
 from stepwell.model.state import State
 from stepwell.stores.protocol import Append, NewMessage, NewRun, Store
+from stepwell.stores.tables import NewEvent, OpenWait
 
 if TYPE_CHECKING:
     from stepwell.engine.worker import Engine
@@ -46,11 +47,14 @@ class Ledger:
         self.consumed: list[int] = []
         self.new_runs: list[NewRun] = []
         self.posts: list[NewMessage] = []
+        self.events: list[NewEvent] = []
+        self.opened: dict[str, OpenWait] = {}
+        self.closed: list[str] = []
         self.on_the_way = 0
         self._engine = engine
         self._store = store
         self._run_id = state.run_id
-        self._epoch = epoch
+        self.epoch = epoch
         self._next_seq = state.seq + 1
         self._blobs: dict[str, bytes] = {}
         self._committed = committed
@@ -63,7 +67,7 @@ class Ledger:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.entries or self.consumed or self.posts)
+        return not (self.entries or self.consumed or self.posts or self.events)
 
     @property
     def is_refused(self) -> bool:
@@ -72,8 +76,8 @@ class Ledger:
 
     @property
     def reaches_out(self) -> bool:
-        """Whether other runs are part of what is to be written: they exist only by a commit, and are waited for."""
-        return bool(self.new_runs or self.posts)
+        """Whether others are part of what is to be written: they hear of it only by a commit, and are waited for."""
+        return bool(self.new_runs or self.posts or self.events or self.opened)
 
     def stow(self, payload: msgspec.Raw) -> tuple[msgspec.Raw, str]:
         """What an entry carries for a payload: itself, or the hash under which it is kept."""
@@ -91,7 +95,7 @@ class Ledger:
         entries = self.entries
         append = Append(
             run_id=self._run_id,
-            epoch=self._epoch,
+            epoch=self.epoch,
             seq=self._next_seq,
             entries=entries,
             status=state.status,
@@ -105,9 +109,14 @@ class Ledger:
             children=tuple(self.new_runs),
             posts=tuple(self.posts),
             blobs=self._blobs,
+            opened=tuple(self.opened.values()),
+            closed=tuple(self.closed),
+            events=tuple(self.events),
         )
         self._engine.mailboxes.used_up(self._run_id, append.consumed)
         self.entries, self.consumed, self.new_runs, self.posts, self._blobs = [], [], [], [], {}
+        if append.opened or append.closed or append.events:
+            self.events, self.opened, self.closed = [], {}, []
         self._next_seq += len(entries)
         self.on_the_way += 1
         self._engine.hint(len(launches))

@@ -58,6 +58,7 @@ class Mailboxes:
             await self._engine.nap(self._engine.clock.now() + POLL)
             if self._engine.store.changed():
                 self.read_soon(self._engine.store)
+                self._engine.topics.read_soon(self._engine.store)
 
     def read_soon(self, store: Store) -> None:
         """Look into the mailboxes of this engine's runs; calls that come meanwhile share the next look."""

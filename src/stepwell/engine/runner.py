@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
@@ -19,12 +19,16 @@ import msgspec
 from stepwell.authoring.context import Identity
 from stepwell.authoring.workflow import Workflow
 from stepwell.engine.children import ChildBody, ChildDesk
+from stepwell.engine.executor import Attempt
 from stepwell.engine.feed import Live
 from stepwell.engine.inbox import Inbox
 from stepwell.engine.ledger import Launches, Ledger
+from stepwell.engine.questions import QuestionDesk
 from stepwell.engine.steps import StepDesk
+from stepwell.engine.streams import StreamDesk
 from stepwell.engine.verbs import VerbDesk
 from stepwell.engine.waits import WaitDesk
+from stepwell.model import cloudevents
 from stepwell.model.commands import (
     AnyCommand,
     Begin,
@@ -43,24 +47,48 @@ from stepwell.model.decide import decide
 from stepwell.model.entries import (
     NO_PAYLOAD,
     AnyEntry,
+    InputAnswered,
+    InputReassigned,
+    InputReminded,
+    InputWithdrawn,
     OnChange,
     PauseCause,
     RunCancelRequested,
+    StateSet,
     StepCompleted,
     StepFailed,
+    WaitSatisfied,
+    WaitStarted,
+    WaitTimedOut,
+    WaitWithdrawn,
 )
 from stepwell.model.ids import StepPath
 from stepwell.model.lifecycle import TERMINAL
 from stepwell.model.state import State, evolve
 from stepwell.programs.function import FunctionProgram
 from stepwell.programs.matching import Delivery, Records
-from stepwell.programs.protocol import ChildRequest, Request, StepRequest
+from stepwell.programs.protocol import CancelChild, ChildRequest, PublishEvent, Request, StepRequest
 from stepwell.stores.protocol import Append, Message, Store, Stored
+from stepwell.stores.tables import NewEvent
 
 if TYPE_CHECKING:
     from stepwell.engine.worker import Engine
 
 _log = logging.getLogger("stepwell.engine")
+
+_ABOUT_WAITS = frozenset(
+    {
+        WaitStarted,
+        WaitSatisfied,
+        WaitTimedOut,
+        WaitWithdrawn,
+        InputAnswered,
+        InputReassigned,
+        InputReminded,
+        InputWithdrawn,
+    }
+)
+_FOR_WAITS = frozenset({"signal", "answer", "withdraw", "reassign"})
 
 REPLAY_CHUNK = 500
 """Deliveries per callback while a body is rebuilt, so that a long journal does not hold up the loop."""
@@ -90,6 +118,8 @@ class Runner:
         self.gone = False
         self.steps = StepDesk(self)
         self.waits = WaitDesk(self)
+        self.questions = QuestionDesk(self)
+        self.streams = StreamDesk(self)
         self.children = ChildDesk(self)
         self.inbox = Inbox(self)
         self.verbs = VerbDesk(self)
@@ -135,6 +165,7 @@ class Runner:
             or (self.ledger.entries and self.state.durability != "exit")
             or self._replaying
             or self.inbox.is_fetching
+            or self.waits.is_scanning
             or self.steps.busy
         )
 
@@ -149,12 +180,15 @@ class Runner:
         self.now = max(self.engine.clock.now(), self.state.updated_at)
         try:
             self._take_messages()
+            self.waits.check_deadline(self.now)
             if not self._set_up():
                 return
             self.steps.take_outcomes()
-            self.waits.fire_due(self.now)
             self._advance()
+            while not self._must_reload and self.waits.next(self.now):
+                self._advance()
             self.steps.admit()
+            self.streams.flush()
         except Exception as error:
             self._set_aside_for(error)
         self._say_notes()
@@ -192,6 +226,7 @@ class Runner:
             threads=self.engine.bodies,
             records=None if fresh else records,
             on_change=state.on_change,
+            strict=self.engine.strict,
         )
         if fresh:
             if state.cancel is not None:
@@ -223,7 +258,7 @@ class Runner:
         match delivery:
             case StepCompleted():
                 return self.payload(delivery.output, delivery.output_blob)
-            case StepFailed() | RunCancelRequested():
+            case StepFailed() | RunCancelRequested() | StateSet():
                 return NO_PAYLOAD
             case _:
                 return self.payload(getattr(delivery, "payload", NO_PAYLOAD), getattr(delivery, "payload_blob", ""))
@@ -267,6 +302,10 @@ class Runner:
                 self._cancel_step(request)
             case ChildRequest():
                 self.children.begin(request)
+            case CancelChild():
+                self.children.cancel(request.path)
+            case PublishEvent():
+                self._publish(request)
             case CompleteRun():
                 inline, blob = self.ledger.stow(request.output)
                 self.end(CompleteRun(output=inline, output_blob=blob), request.output)
@@ -281,11 +320,31 @@ class Runner:
         """Decide, fold and gather for the next commit."""
         entries = decide(self.state, command, self.now)
         for entry in entries:
-            evolve(self.state, entry)
+            if type(entry) in _ABOUT_WAITS:
+                self._evolve_wait(entry)
+            else:
+                evolve(self.state, entry)
             self.ledger.entries.append(entry)
             if self._records is not None:  # there is no body yet: it is going to be made of what is recorded
                 self._records.add(entry)
         return entries
+
+    def _evolve_wait(self, entry: Any) -> None:  # Any: one of `_ABOUT_WAITS`
+        """Fold an entry about a wait; those that others must find are put right in the store with it."""
+        wait = self.state.waits.get(entry.path)
+        evolve(self.state, entry)
+        kind = entry.wait if isinstance(entry, WaitStarted) else wait.wait if wait is not None else ""
+        if kind in ("input", "event"):
+            self.questions.noticed(entry)
+
+    def _publish(self, request: PublishEvent) -> None:
+        id = f"{self.run_id}:{request.path}"
+        source = f"stepwell/runs/{self.run_id}"
+        body = cloudevents.envelope(
+            request.topic, request.data, id=id, source=source, at=self.now, subject=request.subject
+        )
+        self.apply(RecordValue(path=request.path, value="publish", payload=msgspec.Raw(msgspec.json.encode(id))))
+        self.ledger.events.append(NewEvent(request.topic, source, id, body, self.now, request.transient))
 
     def deliver_later(self, delivery: Delivery, payload: msgspec.Raw) -> None:
         """The program hears of it in a turn of its own."""
@@ -304,7 +363,6 @@ class Runner:
     def unpause(self, *, reload: bool = True) -> None:
         """Go on; a body that stands where it cannot is made anew, with today's code and the policy given."""
         self.steps.unpause()
-        self.waits.match_all()
         self._must_reload = reload and self._program is not None and self._program.is_set_aside
 
     def retry(self, by: str, reason: str, on_change: OnChange | None) -> None:
@@ -337,14 +395,31 @@ class Runner:
 
     def _take_messages(self) -> None:
         while message := self.inbox.take():
-            if message.kind == "signal":
+            if message.kind in _FOR_WAITS:
                 self.waits.keep(message)
                 continue
             self.consume(message)
             if message.kind == "child":
                 self.children.heard(msgspec.json.decode(message.body, type=ChildBody))
+            elif message.kind == "outcome":
+                self.steps.heard(message)
             else:
                 self.verbs.take(message)
+
+    # -- what attempts want of their run ------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """Under which this run is driven."""
+        return self.ledger.epoch
+
+    def emit(self, attempt: Attempt, chunk: object, usage: Mapping[str, int]) -> Awaitable[None]:
+        """Take a chunk of an attempt's stream."""
+        return self.streams.emit(attempt, chunk, usage)
+
+    def posted(self, message: Message) -> None:
+        """A message for this run is in the store."""
+        self.engine.mailboxes.heard(message)
 
     # -- commits ------------------------------------------------------------------------------------------------
 
@@ -380,8 +455,10 @@ class Runner:
             self._act(launches)
 
     def _wake_at(self) -> int | None:
-        if self.state.pause is not None or self.state.ended:
+        if self.state.ended:
             return None
+        if self.state.pause is not None:
+            return self.state.deadline if self.state.cancel is None else None
         if self._is_cut_off:
             return self.now
         return self.state.next_due if self.state.waits or self.state.attempts_in_flight == 0 else None
@@ -403,6 +480,9 @@ class Runner:
         if self._want_release and not self.ledger.on_the_way:
             self._release_now()
             return
+        if append.opened:
+            self.waits.committed()
+        self.streams.committed()
         if self._sync:
             self._act(launches)
         self._rest()
@@ -468,7 +548,8 @@ class Runner:
     def _leave(self) -> None:
         self.gone = True
         self.steps.drop_all()
-        self.waits.disarm()
+        self.waits.close()
+        self.streams.close()
         self.ledger.close()
         if self._idle_alarm is not None:
             self._idle_alarm.cancel()

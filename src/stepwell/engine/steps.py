@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from stepwell.engine.executor import Attempt, Outcome
+from stepwell.engine.executor import Attempt, Outcome, OutcomeBody
 from stepwell.engine.limits import Needs, Ticket
 from stepwell.model.chance import draw
 from stepwell.model.commands import CompleteAttempt, FailAttempt, StartAttempt
@@ -18,6 +18,7 @@ from stepwell.model.failures import failure_of
 from stepwell.model.ids import StepPath
 from stepwell.model.retry import ONCE
 from stepwell.programs.protocol import StepRequest
+from stepwell.stores.protocol import Message
 
 if TYPE_CHECKING:
     from stepwell.engine.runner import Runner
@@ -108,6 +109,7 @@ class StepDesk:
         inline, blob = self._runner.ledger.stow(request.input) if known is None else (NO_PAYLOAD, "")
         command = StartAttempt(
             path=request.path,
+            step=request.step,
             input=inline,
             input_blob=blob,
             fingerprint=request.fingerprint,
@@ -118,9 +120,22 @@ class StepDesk:
         started_at = self._runner.state.steps[request.path].started_at
         limit, name = _limit_of(request, started_at, entry.at)
         step.attempt = Attempt(
-            request.task, request.path, entry.attempt, request.input, self._runner.identity, limit, name, self._ended
+            request.task,
+            request.path,
+            entry.attempt,
+            self._input_of(request),
+            self._runner.identity,
+            limit,
+            name,
+            self._ended,
+            self._runner,
         )
         self._launches.append(step.attempt)
+
+    def _input_of(self, request: StepRequest) -> msgspec.Raw:
+        """What the attempt is given: what the body said, unless somebody has edited it since."""
+        edit = self._runner.state.edits.get(request.path)
+        return request.input if edit is None else self._runner.payload(edit.input, edit.input_blob)
 
     def take_launches(self) -> list[Attempt]:
         """The attempts whose start is about to be committed."""
@@ -139,18 +154,28 @@ class StepDesk:
         """Journal what has ended."""
         while self._outcomes:
             attempt, outcome = self._outcomes.popleft()
+            usage = self._runner.streams.ended(attempt)
             if isinstance(outcome, Failure):
                 self._fail(attempt.path, outcome)
             else:
-                self._complete(attempt, outcome)
+                self._complete(attempt.path, attempt.number, outcome, usage)
 
-    def _complete(self, attempt: Attempt, output: msgspec.Raw) -> None:
+    def _complete(self, path: StepPath, number: int, output: msgspec.Raw, usage: dict[str, int]) -> None:
         inline, blob = self._runner.ledger.stow(output)
-        command = CompleteAttempt(path=attempt.path, attempt=attempt.number, output=inline, output_blob=blob)
-        for entry in self._runner.apply(command):
+        for entry in self._runner.apply(CompleteAttempt(path, number, inline, blob, usage)):
             if isinstance(entry, StepCompleted):
-                self._steps.pop(attempt.path, None)
+                self._steps.pop(path, None)
                 self._runner.deliver_later(entry, output)
+
+    def heard(self, message: Message) -> None:
+        """A transactional attempt has committed what it wrote: its outcome is what the message says."""
+        body = msgspec.json.decode(message.body, type=OutcomeBody)
+        step = self._steps.get(body.path)
+        if step is not None and step.attempt is not None and step.attempt.number == body.attempt:
+            step.attempt.over = True
+            step.attempt = None
+            self._give_back(step)
+        self._complete(body.path, body.attempt, body.output, {})
 
     def _fail(self, path: StepPath, failure: Failure) -> None:
         state = self._runner.state

@@ -44,10 +44,10 @@ class VerbDesk:
                     runner.apply(Resume(by=message.by, reason=body.reason, on_change=body.on_change))
                     runner.unpause()
                 case "cancel":
-                    self._cancel(message.by, body.reason)
+                    self.cancel(RequestCancel(by=message.by, reason=body.reason))
                 case "retry":
                     runner.retry(message.by, body.reason, body.on_change)
-                case "again" if runner.state.ended in RETRYABLE:
+                case "again" if runner.state.ended in RETRYABLE and not runner.state.undone:
                     runner.retry(message.by, body.reason, None)
                 case "again" if runner.state.ended is not None:
                     runner.children.tell_parent(runner.state.output, runner.state.output_blob)
@@ -58,15 +58,16 @@ class VerbDesk:
         except RequestRefused as refused:
             _log.info("run %s: %s came too late: %s", runner.run_id, message.kind, refused)
 
-    def _cancel(self, by: str, reason: str) -> None:
+    def cancel(self, command: RequestCancel) -> None:
+        """Ask the body to end; a run whose body cannot hear of it ends at once."""
         runner = self._runner
         pause = runner.state.pause
         # A body that diverged or broke cannot be asked to end; one that was paused, or waits for ever, can.
         body_can_hear = pause is None or pause.cause in ("request", "deadlock")
         if pause is not None:
-            runner.apply(Resume(by=by, reason="to be cancelled"))
+            runner.apply(Resume(by=command.by, reason="to be cancelled"))
             runner.unpause(reload=False)
-        for entry in runner.apply(RequestCancel(by=by, reason=reason)):
+        for entry in runner.apply(command):
             if not body_can_hear:
                 runner.end(EndCancelled(), NO_PAYLOAD)
             elif isinstance(entry, RunCancelRequested):

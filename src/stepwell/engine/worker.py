@@ -24,6 +24,8 @@ from stepwell.engine.feed import Feed, Live
 from stepwell.engine.limits import Limits, Needs, Slots
 from stepwell.engine.mailboxes import Mailboxes
 from stepwell.engine.runner import Runner
+from stepwell.engine.streams import CountUsage
+from stepwell.engine.topics import Topics
 from stepwell.errors import DefinitionError, StoreError
 from stepwell.model.ids import SECOND
 from stepwell.model.state import State
@@ -33,6 +35,9 @@ _log = logging.getLogger("stepwell.engine")
 
 LEASE = 15 * SECOND
 """How long a worker's right to drive lasts without renewal (microseconds)."""
+
+FOR_EVER = 1 << 60
+"""The lease of a store that nobody else can drive (microseconds)."""
 
 TICK = SECOND // 5
 """How often, at most, a run's progress is told (microseconds)."""
@@ -51,6 +56,8 @@ class Engine:
         limits: Limits,
         warm_wait: int,
         executors: Mapping[str, FuturesExecutor] | None = None,
+        count_usage: CountUsage | None = None,
+        strict: bool = False,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.context = contextvars.Context()
@@ -60,9 +67,11 @@ class Engine:
         self.chance = chance
         self.limits = limits
         self.warm_wait = warm_wait
+        self.strict = strict
+        self.count_usage = count_usage
         self.store_retry = SECOND
         self.feed = Feed()
-        self.slots = Slots()
+        self.slots = Slots(clock)
         self.executor = Executor(clock, self.feed, limits, executors)
         self.bodies = ThreadPoolExecutor(limits.bodies, thread_name_prefix="stepwell-body")
         self.worker = f"{socket.gethostname()}-{os.getpid()}-{chance.getrandbits(32):08x}"
@@ -77,6 +86,7 @@ class Engine:
         self._chores: set[asyncio.Task[None]] = set()
         self.claims = Claims(self)
         self.mailboxes = Mailboxes(self)
+        self.topics = Topics(self)
         self._ticked: dict[str, int] = {}
         self._degraded_said = 0
         self._emptied = asyncio.Event()
@@ -90,14 +100,12 @@ class Engine:
             StoreBusy: another live process drives this store.
         """
         now = self.clock.now()
-        await self.store.drive(self.worker, now=now, lease=LEASE)
-        await self.volatile.drive(self.worker, now=now, lease=1 << 60)
-        self._tasks = [
-            self.loop.create_task(self._keep_lease()),
-            self.loop.create_task(self.claims.keep_claiming()),
-            self.loop.create_task(self.mailboxes.keep_polling()),
-            self.loop.create_task(self.claims.trials.keep_trying()),
-        ]
+        await self.store.drive(self.worker, now=now, lease=LEASE if self.store.is_shared else FOR_EVER)
+        await self.volatile.drive(self.worker, now=now, lease=FOR_EVER)
+        loops = [self.claims.keep_claiming(), self.claims.trials.keep_trying()]
+        if self.store.is_shared:
+            loops = [self._keep_lease(), loops[0], self.mailboxes.keep_polling(), loops[1]]
+        self._tasks = [self.loop.create_task(loop) for loop in loops]
         for task in self._tasks:
             task.add_done_callback(self._loop_ended)
 
@@ -121,6 +129,7 @@ class Engine:
         for runner in tuple(self.runners.values()):
             runner.release()
         await self._let_go(max(deadline, self.clock.now()) + SECOND)
+        self.slots.close()
         await self.executor.close(grace=1.0)
         self.bodies.shutdown(wait=False, cancel_futures=True)
 
@@ -146,10 +155,13 @@ class Engine:
         """Let this engine drive runs of a workflow, and of those that its body mentions.
 
         Raises:
-            DefinitionError: another workflow has this name.
+            DefinitionError: another workflow has this name, or the engine is strict and the lint has findings.
         """
         known = self.workflows.get(workflow.name)
         if known is None:
+            from stepwell.authoring.lint import check  # only now: a client reads no sources
+
+            check(workflow, strict=self.strict)
             self.workflows[workflow.name] = workflow
             self.claims.look()
             for child in workflow.mentioned():
@@ -187,6 +199,8 @@ class Engine:
             self.claims.look()
         if append.posts:
             self.mailboxes.read_soon(runner.store)
+        if append.events:
+            self.topics.read_soon(runner.store)
         if append.release or append.status in ("paused", "stuck"):
             self.tell_end(runner.run_id, runner.state)
 
@@ -252,18 +266,23 @@ class Engine:
         if known is not None:
             return known
         options = task.options
-        needs: list[tuple[str, int]] = [("attempts", self.limits.attempts)]
+        needs = [("attempts", self.limits.attempts, 0)]
         if options.executor == "process":
-            needs.append(("processes", self.limits.processes))
+            needs.append(("processes", self.limits.processes, 0))
         elif options.executor == "thread" or (not options.executor and not task.is_async):
-            needs.append(("threads", self.limits.threads))
+            needs.append(("threads", self.limits.threads, 0))
+        key = ""
+        is_keyed = options.concurrency_key is not None and (options.concurrency or options.rate)
+        if options.concurrency_key is not None and is_keyed:
+            args, kwargs = task.codec.decode(input)
+            key = f":{options.concurrency_key(*args, **kwargs)}"
         if options.concurrency is not None:
-            name = f"task:{task.name}"
-            if options.concurrency_key is not None:
-                args, kwargs = task.codec.decode(input)
-                return (*needs, (f"{name}:{options.concurrency_key(*args, **kwargs)}", options.concurrency))
-            needs.append((name, options.concurrency))
-        self._needs[task] = result = tuple(needs)
+            needs.append((f"task:{task.name}{key}", options.concurrency, 0))
+        if options.rate is not None:
+            needs.append((f"rate:{task.name}{key}", *options.rate))
+        result = tuple(needs)
+        if not is_keyed:
+            self._needs[task] = result
         return result
 
     # -- loops --------------------------------------------------------------------------------------------------

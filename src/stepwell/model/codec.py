@@ -15,7 +15,7 @@ import zlib
 from stepwell.model.signature import CallCodec
 from stepwell.model.values import ValueCodec
 
-__all__ = ["CallCodec", "ValueCodec", "checksum", "content_hash"]
+__all__ = ["CallCodec", "ValueCodec", "checksum", "content_hash", "is_typed"]
 
 
 def content_hash(data: bytes) -> str:
@@ -26,3 +26,9 @@ def content_hash(data: bytes) -> str:
 def checksum(data: bytes) -> int:
     """Return the CRC-32 that tells a damaged row from a whole one (0 to 2**32 - 1)."""
     return zlib.crc32(data)
+
+
+def is_typed(value: object) -> bool:
+    """Whether the value's own class says how to write it (dataclasses, structs, models)."""
+    kind = type(value)
+    return hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__struct_fields__") or hasattr(kind, "model_fields")

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from stepwell.model.entries import NO_PAYLOAD, OnChange, PauseCause, StepKind, ValueKind, WaitKind
+from stepwell.model.entries import NO_PAYLOAD, NULL, OnCancel, OnChange, PauseCause, StepKind, ValueKind, WaitKind
 from stepwell.model.failure import Failure
 from stepwell.model.ids import StepPath
 from stepwell.model.retry import Retry
@@ -35,6 +35,7 @@ class StartAttempt(Command, frozen=True):
     fingerprint: str = ""
     child: str = ""
     attempt: int = 1
+    on_cancel: OnCancel = "cancel"
 
 
 class CompleteAttempt(Command, frozen=True):
@@ -44,6 +45,7 @@ class CompleteAttempt(Command, frozen=True):
     attempt: int
     output: msgspec.Raw = NO_PAYLOAD
     output_blob: str = ""
+    usage: dict[str, int] = {}
 
 
 class FailAttempt(Command, frozen=True):
@@ -69,6 +71,7 @@ class StartWait(Command, frozen=True):
     wait: WaitKind
     name: str = ""
     due: int | None = None
+    spec: msgspec.Raw = NO_PAYLOAD
 
 
 class SatisfyWait(Command, frozen=True):
@@ -78,6 +81,74 @@ class SatisfyWait(Command, frozen=True):
     payload: msgspec.Raw = NO_PAYLOAD
     payload_blob: str = ""
     by: str = ""
+    position: int = 0
+
+
+class AnswerInput(Command, frozen=True):
+    """Somebody answers an input request; one that has ended keeps it as a late answer."""
+
+    path: StepPath
+    payload: msgspec.Raw = NULL
+    by: str = ""
+
+
+class WithdrawInput(Command, frozen=True):
+    """Somebody takes an input request back; no entry when it has ended already."""
+
+    path: StepPath
+    by: str = ""
+    reason: str = ""
+
+
+class ReassignInput(Command, frozen=True):
+    """Others may answer an input request; no entry when it has ended already."""
+
+    path: StepPath
+    who: tuple[str, ...] = ()
+    by: str = ""
+    reason: str = ""
+
+
+class RemindInput(Command, frozen=True):
+    """The time of an open request's next reminder has come."""
+
+    path: StepPath
+
+
+class EditStep(Command, frozen=True):
+    """Give a step's next attempts another input."""
+
+    path: StepPath
+    input: msgspec.Raw = NO_PAYLOAD
+    input_blob: str = ""
+    by: str = ""
+    reason: str = ""
+
+
+class SetInput(Command, frozen=True):
+    """Replace the input of a run that has not begun, and when it may begin; no entry once it has."""
+
+    input: msgspec.Raw = NO_PAYLOAD
+    input_blob: str = ""
+    by: str = ""
+    begin_at: int | None = None
+
+
+class Upgrade(Command, frozen=True):
+    """Let the run go on under another version of its workflow."""
+
+    version: str
+    by: str = ""
+    reason: str = ""
+
+
+class KeepChunks(Command, frozen=True):
+    """Journal what an attempt emitted; no entry when the attempt is no longer in flight."""
+
+    path: StepPath
+    attempt: int
+    first: int
+    chunks: msgspec.Raw
 
 
 class TimeOutWait(Command, frozen=True):
@@ -108,6 +179,7 @@ class SetState(Command, frozen=True):
     path: StepPath | None = None
     deleted: bool = False
     by: str = ""
+    reason: str = ""
 
 
 class CompleteRun(Command, frozen=True):
@@ -122,10 +194,14 @@ class FailRun(Command, frozen=True):
 
     error: Failure
     steps: tuple[StepPath, ...] = ()
+    undone: bool = False
+    undoing: bool = False
 
 
 class EndCancelled(Command, frozen=True):
     """The body ended by the cancellation that was asked for, or never began."""
+
+    undone: bool = False
 
 
 class Pause(Command, frozen=True):
@@ -145,10 +221,11 @@ class Resume(Command, frozen=True):
 
 
 class RequestCancel(Command, frozen=True):
-    """Ask the body to end."""
+    """Ask the body to end; `deadline` says that the run's deadline has passed."""
 
     by: str = ""
     reason: str = ""
+    deadline: bool = False
 
 
 class RetryRun(Command, frozen=True):
@@ -168,6 +245,14 @@ AnyCommand: TypeAlias = (
     | SatisfyWait
     | TimeOutWait
     | WithdrawWait
+    | AnswerInput
+    | WithdrawInput
+    | ReassignInput
+    | RemindInput
+    | EditStep
+    | SetInput
+    | Upgrade
+    | KeepChunks
     | RecordValue
     | SetState
     | Begin

@@ -6,51 +6,70 @@ from typing import assert_never
 
 from stepwell.errors import StepwellBug, WrongStatus
 from stepwell.model.commands import (
+    AnswerInput,
     AnyCommand,
     Begin,
     CancelStep,
     CompleteAttempt,
     CompleteRun,
+    EditStep,
     EndCancelled,
     FailAttempt,
     FailRun,
+    KeepChunks,
     Pause,
+    ReassignInput,
     RecordValue,
+    RemindInput,
     RequestCancel,
     Resume,
     RetryRun,
     SatisfyWait,
+    SetInput,
     SetState,
     StartAttempt,
     StartWait,
     TimeOutWait,
+    Upgrade,
+    WithdrawInput,
     WithdrawWait,
 )
 from stepwell.model.entries import (
     AnyEntry,
+    InputAnswered,
+    InputReassigned,
+    InputReminded,
+    InputWithdrawn,
     RunCancelled,
     RunCancelRequested,
     RunCompleted,
     RunFailed,
+    RunInputSet,
     RunPaused,
     RunResumed,
     RunStarted,
+    RunUpgraded,
     StateSet,
     StepCancelled,
     StepCompleted,
+    StepEdited,
     StepFailed,
     StepStarted,
+    StreamBlock,
     ValueRecorded,
     WaitSatisfied,
     WaitStarted,
     WaitTimedOut,
     WaitWithdrawn,
 )
+from stepwell.model.failure import Failure
 from stepwell.model.ids import StepPath
 from stepwell.model.lifecycle import RETRYABLE
 from stepwell.model.state import State
 
 Entries = tuple[AnyEntry, ...]
+
+_DEADLINE = Failure("stepwell.errors.DeadlinePassed", "the run's deadline passed before it had ended", retryable=False)
 
 
 def decide(state: State, command: AnyCommand, now: int) -> Entries:
@@ -76,6 +95,7 @@ def decide(state: State, command: AnyCommand, now: int) -> Entries:
                     attempt=command.attempt,
                     output=command.output,
                     output_blob=command.output_blob,
+                    usage=command.usage,
                 ),
             )
         case FailAttempt():
@@ -93,8 +113,21 @@ def decide(state: State, command: AnyCommand, now: int) -> Entries:
                     payload=command.payload,
                     deleted=command.deleted,
                     by=command.by,
+                    reason=command.reason,
                 ),
             )
+        case KeepChunks():
+            if not _is_in_flight(state, command.path, command.attempt):
+                return ()
+            return (
+                StreamBlock(
+                    at=now, path=command.path, attempt=command.attempt, first=command.first, chunks=command.chunks
+                ),
+            )
+        case AnswerInput() | WithdrawInput() | ReassignInput() | RemindInput():
+            return _decide_request(state, command, now)
+        case EditStep() | SetInput() | Upgrade():
+            return _decide_edit(state, command, now)
         case StartWait() | SatisfyWait() | TimeOutWait() | WithdrawWait():
             return _decide_wait(state, command, now)
         case Begin() | CompleteRun() | FailRun() | EndCancelled():
@@ -127,6 +160,7 @@ def _start_attempt(state: State, command: StartAttempt, now: int) -> Entries:
                 input_blob=command.input_blob,
                 fingerprint=command.fingerprint,
                 child=command.child,
+                on_cancel=command.on_cancel,
             ),
         )
     # The clock was read again since this moment began: a retry never stands before its time in the journal.
@@ -138,8 +172,8 @@ def _fail_attempt(state: State, command: FailAttempt, now: int) -> Entries:
     if not _is_in_flight(state, command.path, command.attempt):
         return ()
     retry_at = None
-    if state.cancel is None:
-        step = state.steps[command.path]
+    step = state.steps[command.path]
+    if state.cancel is None or step.step == "compensation":  # what undoes the work of a cancelled run must get through
         retry_at = command.retry.retry_at(
             command.error,
             command.attempt - step.first_attempt + 1,
@@ -152,7 +186,16 @@ def _fail_attempt(state: State, command: FailAttempt, now: int) -> Entries:
 
 def _decide_wait(state: State, command: StartWait | SatisfyWait | TimeOutWait | WithdrawWait, now: int) -> Entries:
     if isinstance(command, StartWait):
-        return (WaitStarted(at=now, path=command.path, wait=command.wait, name=command.name, due=command.due),)
+        return (
+            WaitStarted(
+                at=now,
+                path=command.path,
+                wait=command.wait,
+                name=command.name,
+                due=command.due,
+                spec=command.spec,
+            ),
+        )
     wait = state.waits.get(command.path)
     if wait is None:
         return ()
@@ -167,12 +210,71 @@ def _decide_wait(state: State, command: StartWait | SatisfyWait | TimeOutWait | 
                     payload=command.payload,
                     payload_blob=command.payload_blob,
                     by=command.by,
+                    position=command.position,
                 ),
             )
         case TimeOutWait():
             return (WaitTimedOut(at=max(now, wait.due or now), path=command.path),)
         case WithdrawWait():
             return (WaitWithdrawn(at=now, path=command.path),)
+        case _:
+            assert_never(command)
+
+
+def _decide_request(
+    state: State, command: AnswerInput | WithdrawInput | ReassignInput | RemindInput, now: int
+) -> Entries:
+    asked = state.asked.get(command.path)
+    match command:
+        case AnswerInput():
+            return (
+                InputAnswered(at=now, path=command.path, payload=command.payload, by=command.by, late=asked is None),
+            )
+        case _ if asked is None:
+            return ()
+        case WithdrawInput():
+            return (InputWithdrawn(at=now, path=command.path, by=command.by, reason=command.reason),)
+        case ReassignInput():
+            return (InputReassigned(at=now, path=command.path, who=command.who, by=command.by, reason=command.reason),)
+        case RemindInput():
+            return (InputReminded(at=max(now, asked.remind_at or now), path=command.path, number=asked.reminded + 1),)
+        case _:
+            assert_never(command)
+
+
+def _decide_edit(state: State, command: EditStep | SetInput | Upgrade, now: int) -> Entries:
+    match command:
+        case EditStep():
+            if command.path not in state.steps and command.path not in state.failed_steps:
+                raise WrongStatus(
+                    f"run {state.run_id}: step {command.path} is not open and did not fail; only the input of a step "
+                    "that will be tried again can be edited (fork the run to do a finished one anew)"
+                )
+            return (
+                StepEdited(
+                    at=now,
+                    path=command.path,
+                    input=command.input,
+                    input_blob=command.input_blob,
+                    by=command.by,
+                    reason=command.reason,
+                ),
+            )
+        case SetInput():
+            if state.started_at is not None or state.ended is not None:
+                return ()
+            return (
+                RunInputSet(
+                    at=now,
+                    input=command.input,
+                    input_blob=command.input_blob,
+                    by=command.by,
+                    begin_at=command.begin_at,
+                ),
+            )
+        case Upgrade():
+            _refuse_ended(state, "upgraded")
+            return (RunUpgraded(at=now, version=command.version, by=command.by, reason=command.reason),)
         case _:
             assert_never(command)
 
@@ -186,9 +288,13 @@ def _decide_end(state: State, command: Begin | CompleteRun | FailRun | EndCancel
         case CompleteRun():
             last: AnyEntry = RunCompleted(at=now, output=command.output, output_blob=command.output_blob)
         case FailRun():
-            last = RunFailed(at=now, error=command.error, steps=command.steps)
+            last = RunFailed(
+                at=now, error=command.error, steps=command.steps, undone=command.undone, undoing=command.undoing
+            )
+        case EndCancelled() if state.cancel is not None and state.cancel.deadline:
+            last = RunFailed(at=now, error=_DEADLINE, undone=command.undone)
         case EndCancelled():
-            last = RunCancelled(at=now)
+            last = RunCancelled(at=now, undone=command.undone)
         case _:
             assert_never(command)
     return (*_close_open(state, now), last)
@@ -218,11 +324,16 @@ def _decide_verb(state: State, command: Pause | Resume | RequestCancel | RetryRu
             _refuse_ended(state, "cancelled")
             if state.cancel is not None:
                 return ()
-            return (RunCancelRequested(at=now, by=command.by, reason=command.reason),)
+            return (RunCancelRequested(at=now, by=command.by, reason=command.reason, deadline=command.deadline),)
         case RetryRun():
             if state.ended not in RETRYABLE:
                 raise WrongStatus(
                     f"run {state.run_id} is {state.status}; only a failed or cancelled run can be retried"
+                )
+            if state.undone:
+                raise WrongStatus(
+                    f"run {state.run_id} is {state.status} and compensations have undone its work: there is nothing "
+                    "to go on from; rerun it to start anew with the same input"
                 )
             return (
                 RunResumed(
@@ -232,6 +343,7 @@ def _decide_verb(state: State, command: Pause | Resume | RequestCancel | RetryRu
                     on_change=command.on_change,
                     retry=True,
                     retried=state.failed_steps,
+                    undoing=state.undoing,
                 ),
             )
         case _:

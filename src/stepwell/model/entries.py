@@ -24,9 +24,10 @@ NO_PAYLOAD = msgspec.Raw(b"")
 NULL = msgspec.Raw(b"null")
 
 PauseCause: TypeAlias = Literal["request", "code_change", "deadlock", "crash_loop", "body_error"]
-StepKind: TypeAlias = Literal["task", "child"]
-WaitKind: TypeAlias = Literal["timer", "signal"]
-ValueKind: TypeAlias = Literal["now", "uuid", "random", "start"]
+StepKind: TypeAlias = Literal["task", "child", "compensation"]
+WaitKind: TypeAlias = Literal["timer", "signal", "event", "input"]
+ValueKind: TypeAlias = Literal["now", "uuid", "random", "start", "patch", "publish"]
+OnCancel: TypeAlias = Literal["cancel", "abandon", "wait"]
 OnChange: TypeAlias = Literal["pause", "rerun", "reuse", "fail"]
 
 
@@ -37,7 +38,12 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", g
 
 
 class RunCreated(Entry, frozen=True, omit_defaults=True, tag="run.created"):
-    """A run was accepted. `root` and `parent` are run ids (`root` is the run itself at the top of a tree)."""
+    """A run was accepted. `root` and `parent` are run ids (`root` is the run itself at the top of a tree).
+
+    Its body does not begin before `begin_at`; at `deadline` it is cancelled if it has not ended. `origin` is the run
+    that this one was forked from (after its entry `origin_seq`), reruns (`origin_seq` 0) or was imported from;
+    `trigger` is what fired it.
+    """
 
     run_id: str
     workflow: str
@@ -52,6 +58,26 @@ class RunCreated(Entry, frozen=True, omit_defaults=True, tag="run.created"):
     durability: str = "sync"
     labels: dict[str, str] = {}
     by: str = ""
+    queue: str = ""
+    queue_key: str = ""
+    begin_at: int | None = None
+    deadline: int | None = None
+    trigger: str = ""
+    origin: str = ""
+    origin_seq: int = 0
+    reason: str = ""
+
+
+class RunInputSet(Entry, frozen=True, omit_defaults=True, tag="run.input_set"):
+    """A later start replaced the input before the body began (debounce), or a fork was given another one.
+
+    `begin_at` is before when the body now does not begin (None: as it was).
+    """
+
+    input: msgspec.Raw = NO_PAYLOAD
+    input_blob: str = ""
+    by: str = ""
+    begin_at: int | None = None
 
 
 class RunStarted(Entry, frozen=True, omit_defaults=True, tag="run.started"):
@@ -69,9 +95,10 @@ class RunPaused(Entry, frozen=True, omit_defaults=True, tag="run.paused"):
 
 
 class RunResumed(Entry, frozen=True, omit_defaults=True, tag="run.resumed"):
-    """A pause was undone, or (`retried` set) a failed run goes on from the steps whose failures are withdrawn.
+    """A pause was undone, or (`retry`) an ended run goes on from the steps whose failures are withdrawn.
 
-    `on_change` overrides the policy of every step for the rebuild that follows.
+    `on_change` overrides the policy of every step for the rebuild that follows. `undoing` says that what is retried is
+    a compensation: a cancellation that was asked for stays in force.
     """
 
     by: str = ""
@@ -79,17 +106,21 @@ class RunResumed(Entry, frozen=True, omit_defaults=True, tag="run.resumed"):
     on_change: OnChange | None = None
     retry: bool = False
     retried: tuple[StepPath, ...] = ()
+    undoing: bool = False
 
 
 class RunCancelRequested(Entry, frozen=True, omit_defaults=True, tag="run.cancel_requested"):
-    """The body is sent `asyncio.CancelledError` at its next turn."""
+    """The body is sent `asyncio.CancelledError` at its next turn; `deadline` says that the run's deadline passed."""
 
     by: str = ""
     reason: str = ""
+    deadline: bool = False
 
 
 class RunCancelled(Entry, frozen=True, omit_defaults=True, tag="run.cancelled"):
-    """The run ended because it was cancelled."""
+    """The run ended because it was cancelled; `undone` says that compensations undid its work."""
+
+    undone: bool = False
 
 
 class RunCompleted(Entry, frozen=True, omit_defaults=True, tag="run.completed"):
@@ -100,10 +131,16 @@ class RunCompleted(Entry, frozen=True, omit_defaults=True, tag="run.completed"):
 
 
 class RunFailed(Entry, frozen=True, omit_defaults=True, tag="run.failed"):
-    """The run ended with an error; `steps` are the failed steps that led to it and that `retry` would try again."""
+    """The run ended with an error; `steps` are the failed steps that led to it and that `retry` would try again.
+
+    `undone` says that compensations undid its work, so that only a rerun makes sense; `undoing` that a compensation
+    is what failed: a retry goes on undoing.
+    """
 
     error: Failure = Failure("", "")
     steps: tuple[StepPath, ...] = ()
+    undone: bool = False
+    undoing: bool = False
 
 
 class RunUpgraded(Entry, frozen=True, omit_defaults=True, tag="run.upgraded"):
@@ -111,10 +148,14 @@ class RunUpgraded(Entry, frozen=True, omit_defaults=True, tag="run.upgraded"):
 
     version: str = ""
     by: str = ""
+    reason: str = ""
 
 
 class StepStarted(Entry, frozen=True, omit_defaults=True, tag="step.started"):
-    """An attempt began. Input, key and fingerprint stand on the first attempt only; `child` is a child run's id."""
+    """An attempt began. Input, key and fingerprint stand on the first attempt only; `child` is a child run's id.
+
+    `on_cancel` is what becomes of the child run when its parent no longer waits for it.
+    """
 
     path: StepPath
     attempt: int = 1
@@ -123,16 +164,21 @@ class StepStarted(Entry, frozen=True, omit_defaults=True, tag="step.started"):
     input_blob: str = ""
     fingerprint: str = ""
     child: str = ""
+    on_cancel: OnCancel = "cancel"
 
 
 class StepCompleted(Entry, frozen=True, omit_defaults=True, tag="step.completed"):
-    """An attempt succeeded; the step is done and does not run again in this run."""
+    """An attempt succeeded; the step is done and does not run again in this run.
+
+    `usage` counts what it used (tokens, for one), summed over what it emitted and reported.
+    """
 
     path: StepPath
     attempt: int = 1
     output: msgspec.Raw = NO_PAYLOAD
     output_blob: str = ""
     port: str = "out"
+    usage: dict[str, int] = {}
 
 
 class StepFailed(Entry, frozen=True, omit_defaults=True, tag="step.failed"):
@@ -150,22 +196,37 @@ class StepCancelled(Entry, frozen=True, omit_defaults=True, tag="step.cancelled"
     path: StepPath
 
 
+class StepEdited(Entry, frozen=True, omit_defaults=True, tag="step.edited"):
+    """The next attempts of a step are given this input instead of the one that the body called it with."""
+
+    path: StepPath
+    input: msgspec.Raw = NO_PAYLOAD
+    input_blob: str = ""
+    by: str = ""
+    reason: str = ""
+
+
 class WaitStarted(Entry, frozen=True, omit_defaults=True, tag="wait.started"):
-    """The body waits: for a timer due at `due`, or for the signal `name` until `due` (None: for ever)."""
+    """The body waits until `due` (None: for ever): a timer, the signal `name`, an event of topic `name`, an answer.
+
+    `spec` is what else there is to know: an `EventSpec` or an `InputSpec` (see `model.requests`) as JSON.
+    """
 
     path: StepPath
     wait: WaitKind = "timer"
     name: str = ""
     due: int | None = None
+    spec: msgspec.Raw = NO_PAYLOAD
 
 
 class WaitSatisfied(Entry, frozen=True, omit_defaults=True, tag="wait.satisfied"):
-    """What was waited for has come."""
+    """What was waited for has come; `position` is the place of an event among all events of the store."""
 
     path: StepPath
     payload: msgspec.Raw = NO_PAYLOAD
     payload_blob: str = ""
     by: str = ""
+    position: int = 0
 
 
 class WaitTimedOut(Entry, frozen=True, omit_defaults=True, tag="wait.timed_out"):
@@ -178,6 +239,39 @@ class WaitWithdrawn(Entry, frozen=True, omit_defaults=True, tag="wait.withdrawn"
     """The body no longer waits (a cancelled timer, a lost race)."""
 
     path: StepPath
+
+
+class InputAnswered(Entry, frozen=True, omit_defaults=True, tag="input.answered"):
+    """Somebody answered an input request; `late` when it had ended already, which changes nothing any more."""
+
+    path: StepPath
+    payload: msgspec.Raw = NULL
+    by: str = ""
+    late: bool = False
+
+
+class InputWithdrawn(Entry, frozen=True, omit_defaults=True, tag="input.withdrawn"):
+    """Somebody took an input request back: it ends, and the body gets `InputWithdrawn`."""
+
+    path: StepPath
+    by: str = ""
+    reason: str = ""
+
+
+class InputReassigned(Entry, frozen=True, omit_defaults=True, tag="input.reassigned"):
+    """Others may answer an input request from now on (nobody named: anybody)."""
+
+    path: StepPath
+    who: tuple[str, ...] = ()
+    by: str = ""
+    reason: str = ""
+
+
+class InputReminded(Entry, frozen=True, omit_defaults=True, tag="input.reminded"):
+    """An input request has been open for so long that those who may answer were reminded, for the `number`th time."""
+
+    path: StepPath
+    number: int = 1
 
 
 class ValueRecorded(Entry, frozen=True, omit_defaults=True, tag="value.recorded"):
@@ -196,10 +290,24 @@ class StateSet(Entry, frozen=True, omit_defaults=True, tag="state.set"):
     payload: msgspec.Raw = NULL
     deleted: bool = False
     by: str = ""
+    reason: str = ""
+
+
+class StreamBlock(Entry, frozen=True, omit_defaults=True, tag="stream.block"):
+    """What an attempt emitted, several chunks together: `chunks` is a JSON list, `first` the number of its first.
+
+    Chunks of one attempt count from 1. A step that was tried again emits anew under its next attempt.
+    """
+
+    path: StepPath
+    attempt: int = 1
+    first: int = 1
+    chunks: msgspec.Raw = NULL
 
 
 AnyEntry: TypeAlias = (
     RunCreated
+    | RunInputSet
     | RunStarted
     | RunPaused
     | RunResumed
@@ -212,12 +320,18 @@ AnyEntry: TypeAlias = (
     | StepCompleted
     | StepFailed
     | StepCancelled
+    | StepEdited
     | WaitStarted
     | WaitSatisfied
     | WaitTimedOut
     | WaitWithdrawn
+    | InputAnswered
+    | InputWithdrawn
+    | InputReassigned
+    | InputReminded
     | ValueRecorded
     | StateSet
+    | StreamBlock
 )
 
 _ENCODER = msgspec.json.Encoder()

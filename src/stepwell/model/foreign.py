@@ -116,7 +116,7 @@ def schema_of(kind: type) -> tuple[dict[str, object], dict[str, object]]:
         return {"type": "string", "format": "path"}, {}
     if kind is object:
         return {}, {}
-    schema = _adapter(getattr(kind, "__stands_for__", kind)).json_schema()
+    schema = _adapter(getattr(kind, "__stands_for__", kind)).json_schema(by_alias=not _by_name())
     definitions = schema.pop("$defs", {})
     return schema, definitions
 

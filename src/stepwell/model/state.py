@@ -16,12 +16,18 @@ import msgspec
 from stepwell.model.entries import (
     NO_PAYLOAD,
     AnyEntry,
+    InputAnswered,
+    InputReassigned,
+    InputReminded,
+    InputWithdrawn,
+    OnCancel,
     OnChange,
     RunCancelled,
     RunCancelRequested,
     RunCompleted,
     RunCreated,
     RunFailed,
+    RunInputSet,
     RunPaused,
     RunResumed,
     RunStarted,
@@ -29,9 +35,11 @@ from stepwell.model.entries import (
     StateSet,
     StepCancelled,
     StepCompleted,
+    StepEdited,
     StepFailed,
     StepKind,
     StepStarted,
+    StreamBlock,
     ValueRecorded,
     WaitSatisfied,
     WaitStarted,
@@ -41,6 +49,7 @@ from stepwell.model.entries import (
 from stepwell.model.failure import Failure
 from stepwell.model.ids import StepPath
 from stepwell.model.lifecycle import Status
+from stepwell.model.requests import read_event_spec, read_input_spec
 
 
 class OpenStep(msgspec.Struct):
@@ -61,6 +70,21 @@ class OpenStep(msgspec.Struct):
     first_attempt: int = 1
     retry_at: int | None = None
     error: Failure | None = None
+    on_cancel: OnCancel = "cancel"
+
+
+class Asked(msgspec.Struct):
+    """What has become of an open input request: its answers so far, when it was asked, and its next reminder."""
+
+    at: int
+    reminders: tuple[int, ...]
+    answers: list[tuple[str, bytes, int]] = []
+    reminded: int = 0
+
+    @property
+    def remind_at(self) -> int | None:
+        """When the next reminder is due (microseconds)."""
+        return self.at + self.reminders[self.reminded] if self.reminded < len(self.reminders) else None
 
 
 class State(msgspec.Struct):
@@ -75,6 +99,10 @@ class State(msgspec.Struct):
     priority: int = 0
     durability: str = "sync"
     labels: dict[str, str] = {}
+    queue: str = ""
+    begin_at: int | None = None
+    deadline: int | None = None
+    origin: str = ""
     seed: int = 0
     input: msgspec.Raw = NO_PAYLOAD
     input_blob: str = ""
@@ -86,8 +114,12 @@ class State(msgspec.Struct):
     pause: RunPaused | None = None
     cancel: RunCancelRequested | None = None
     on_change: OnChange | None = None
+    retried_at: int | None = None
     steps: dict[StepPath, OpenStep] = {}
     waits: dict[StepPath, WaitStarted] = {}
+    asked: dict[StepPath, Asked] = {}
+    edits: dict[StepPath, StepEdited] = {}
+    cursors: dict[str, int] = {}
     attempts_in_flight: int = 0
     completed: int = 0
     failed: int = 0
@@ -97,6 +129,9 @@ class State(msgspec.Struct):
     output_blob: str = ""
     error: Failure | None = None
     failed_steps: tuple[StepPath, ...] = ()
+    undone: bool = False
+    undoing: bool = False
+    usage: dict[str, int] = {}
 
     @property
     def status(self) -> Status:
@@ -112,9 +147,14 @@ class State(msgspec.Struct):
 
     @property
     def next_due(self) -> int | None:
-        """The earliest time at which something in the run is due: a timer, a deadline, a retry."""
+        """The earliest time at which something is due: its beginning, a timer, a deadline, a retry, a reminder."""
         dues = [wait.due for wait in self.waits.values() if wait.due is not None]
         dues += [step.retry_at for step in self.steps.values() if step.retry_at is not None]
+        dues += [at for asked in self.asked.values() if (at := asked.remind_at) is not None]
+        if self.deadline is not None and self.cancel is None:
+            dues.append(self.deadline)
+        if self.begin_at is not None and self.started_at is None:
+            dues.append(self.begin_at)
         return min(dues, default=None)
 
 
@@ -136,15 +176,24 @@ def evolve(state: State, entry: AnyEntry) -> None:
         case StepCompleted():
             _end_attempt(state, state.steps.pop(entry.path, None))
             state.completed += 1
+            if entry.usage:
+                for name, count in entry.usage.items():
+                    state.usage[name] = state.usage.get(name, 0) + count
+            if state.edits:
+                state.edits.pop(entry.path, None)
         case StepFailed():
             _fail_attempt(state, entry)
         case StepCancelled():
             _end_attempt(state, state.steps.pop(entry.path, None))
         case WaitStarted():
-            state.waits[entry.path] = entry
-        case WaitSatisfied() | WaitTimedOut() | WaitWithdrawn():
-            state.waits.pop(entry.path, None)
-        case ValueRecorded():
+            _start_wait(state, entry)
+        case WaitSatisfied() | WaitTimedOut() | WaitWithdrawn() | InputWithdrawn():
+            _end_wait(state, entry)
+        case InputAnswered() | InputReassigned() | InputReminded():
+            _change_request(state, entry)
+        case StepEdited():
+            state.edits[entry.path] = entry
+        case ValueRecorded() | StreamBlock():
             pass
         case StateSet():
             if entry.deleted:
@@ -169,6 +218,7 @@ def _start_step(state: State, entry: StepStarted) -> None:
             entry.fingerprint,
             entry.child,
             entry.attempt,
+            on_cancel=entry.on_cancel,
         )
     else:
         # A crash leaves an attempt in flight with no outcome; its successor takes its place in the count.
@@ -177,14 +227,14 @@ def _start_step(state: State, entry: StepStarted) -> None:
         step.in_flight = True
         step.retry_at = None
         state.retries += 1
-    if entry.step == "task":
+    if entry.step != "child":
         state.attempts_in_flight += 1
 
 
 def _end_attempt(state: State, step: OpenStep | None) -> None:
     if step is not None and step.in_flight:
         step.in_flight = False
-        if step.step == "task":
+        if step.step != "child":
             state.attempts_in_flight -= 1
 
 
@@ -199,9 +249,43 @@ def _fail_attempt(state: State, entry: StepFailed) -> None:
         step.error = entry.error
 
 
+def _start_wait(state: State, entry: WaitStarted) -> None:
+    state.waits[entry.path] = entry
+    if entry.wait == "input":
+        state.asked[entry.path] = Asked(entry.at, read_input_spec(entry.spec).reminders)
+
+
+def _end_wait(state: State, entry: WaitSatisfied | WaitTimedOut | WaitWithdrawn | InputWithdrawn) -> None:
+    wait = state.waits.pop(entry.path, None)
+    if wait is None:
+        return
+    if wait.wait == "input":
+        state.asked.pop(entry.path, None)
+    elif wait.wait == "event" and isinstance(entry, WaitSatisfied):
+        subscription = read_event_spec(wait.spec).subscription(wait.name)
+        state.cursors[subscription] = max(entry.position, state.cursors.get(subscription, 0))
+
+
+def _change_request(state: State, entry: InputAnswered | InputReassigned | InputReminded) -> None:
+    wait, asked = state.waits.get(entry.path), state.asked.get(entry.path)
+    if wait is None or asked is None:
+        return
+    match entry:
+        case InputAnswered():
+            asked.answers.append((entry.by, bytes(entry.payload), entry.at))
+        case InputReassigned():
+            spec = msgspec.structs.replace(read_input_spec(wait.spec), who=entry.who)
+            state.waits[entry.path] = msgspec.structs.replace(wait, spec=msgspec.Raw(msgspec.json.encode(spec)))
+        case InputReminded():
+            asked.reminded = entry.number
+        case _:
+            assert_never(entry)
+
+
 def _evolve_run(
     state: State,
     entry: RunCreated
+    | RunInputSet
     | RunStarted
     | RunPaused
     | RunResumed
@@ -214,8 +298,14 @@ def _evolve_run(
     match entry:
         case RunCreated():
             _create(state, entry)
+        case RunInputSet():
+            state.input = entry.input
+            state.input_blob = entry.input_blob
+            state.begin_at = state.begin_at if entry.begin_at is None else entry.begin_at
         case RunStarted():
             state.started_at = entry.at
+            if entry.version:
+                state.version = entry.version
         case RunPaused():
             state.pause = entry
         case RunResumed():
@@ -224,6 +314,7 @@ def _evolve_run(
             state.cancel = entry
         case RunCancelled():
             state.ended = "cancelled"
+            state.undone = entry.undone
         case RunCompleted():
             state.ended = "completed"
             state.output = entry.output
@@ -232,6 +323,8 @@ def _evolve_run(
             state.ended = "failed"
             state.error = entry.error
             state.failed_steps = entry.steps
+            state.undone = entry.undone
+            state.undoing = entry.undoing
         case RunUpgraded():
             state.version = entry.version
         case _:
@@ -251,6 +344,10 @@ def _create(state: State, entry: RunCreated) -> None:
     state.priority = entry.priority
     state.durability = entry.durability
     state.labels = dict(entry.labels)
+    state.queue = entry.queue
+    state.begin_at = entry.begin_at
+    state.deadline = entry.deadline
+    state.origin = entry.origin
     state.created_at = entry.at
 
 
@@ -258,8 +355,13 @@ def _resume(state: State, entry: RunResumed) -> None:
     state.pause = None
     state.on_change = entry.on_change
     if entry.retry:
+        state.retried_at = entry.at
         state.ended = None
         state.error = None
         state.failed_steps = ()
-        state.cancel = None
+        state.undoing = False
         state.failed -= len(entry.retried)
+        if state.cancel is not None and state.cancel.deadline:
+            state.deadline = None  # it has passed: whoever retries the run gives it all the time that it needs
+        if not entry.undoing:
+            state.cancel = None

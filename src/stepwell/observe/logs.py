@@ -23,7 +23,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol, TypeAlias
+from typing import BinaryIO, Final, Protocol
 
 import msgspec
 
@@ -37,6 +37,7 @@ from stepwell.model.entries import (
     kind_of,
 )
 from stepwell.model.ids import SECOND, StepPath
+from stepwell.observe.records import Place, exception_of, extras_of, message_of
 from stepwell.observe.telling import preview_of, tell, timestamp
 
 MAX_BYTES: Final = 10_000_000
@@ -48,8 +49,6 @@ FILES: Final = 3
 HANDLES: Final = 64
 """How many files are open at once."""
 
-Place: TypeAlias = tuple[str, str, int]
-"""Where code runs: run id, step (empty in a workflow body), attempt (0 there)."""
 
 _log = logging.getLogger("stepwell.observe")
 
@@ -70,7 +69,6 @@ _LEVELS: Final = {
 }
 _ENDINGS: Final = (RunCompleted, RunFailed, RunCancelled)
 _OWN: Final = frozenset({"ts", "run", "workflow", "event", "step", "attempt", "level", "message"})
-_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class StoredEntry(Protocol):
@@ -173,18 +171,16 @@ class JsonLines:
 
     def record(self, place: Place, record: logging.LogRecord) -> None:
         """Write a line for a record of the standard library's `logging`."""
-        fields = {key: value for key, value in vars(record).items() if key not in _RECORD}
-        fields["logger"] = record.name
-        if record.exc_info and record.exc_info[0] is not None:
-            fields["exception"] = logging.Formatter().formatException(record.exc_info)
-        try:
-            message = record.getMessage()
-        except Exception:  # its arguments do not fit its format: what was meant is still worth a line
-            message = str(record.msg)
-        run_id, step, attempt = place
+        fields = {**extras_of(record), "logger": record.name}
+        exception = exception_of(record)
+        if exception:
+            fields["exception"] = exception
+        if place.workflow:
+            self._workflows.setdefault(place.run, place.workflow)
         at = round(record.created * SECOND)
         level = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
-        self._write(run_id, self._line(run_id, at, "log", step, attempt, level, message, fields))
+        line = self._line(place.run, at, "log", place.step, place.attempt, level, message_of(record), fields)
+        self._write(place.run, line)
 
     def flush(self) -> None:
         """Hand everything written so far to the system."""
@@ -286,7 +282,6 @@ class JsonLines:
             file = self._open.pop(run_id, None)
             if file is not None:
                 self._guard(run_id, file.close)
-            self._workflows.pop(run_id, None)
 
     def _guard(self, run_id: str, action: Callable[[], object]) -> None:
         try:
@@ -311,9 +306,9 @@ class RunHandler(logging.Handler):
         self._where = where
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record if it was made inside a run."""
+        """Write the record if it was made inside a run; what a body says while it is replayed was written before."""
         place = self._where()
-        if place is not None:
+        if place is not None and not place.replaying:
             self._lines.record(place, record)
 
 

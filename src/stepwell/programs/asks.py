@@ -8,13 +8,15 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from stepwell.errors import ControlFlow, DefinitionError, StepwellError, Unserialisable, Unwound
-from stepwell.model.codec import ValueCodec
+from stepwell.errors import InputWithdrawn as Withdrawn
 from stepwell.model.commands import CancelStep, StartWait, WithdrawWait
 from stepwell.model.entries import (
     NULL,
     PAYLOAD_LIMIT,
+    InputWithdrawn,
     OnChange,
     RunCancelRequested,
+    StateSet,
     StepCompleted,
     StepFailed,
     WaitSatisfied,
@@ -23,10 +25,10 @@ from stepwell.model.entries import (
 from stepwell.model.ids import StepPath
 from stepwell.programs.exceptions import error_of
 from stepwell.programs.matching import Changed, Record, Records
-from stepwell.programs.protocol import ChildRequest, Divergence, Request, StepRequest
+from stepwell.programs.protocol import CancelChild, ChildRequest, Divergence, Request, StepRequest
 from stepwell.programs.window import Ended
 
-Outcome = StepCompleted | StepFailed | WaitSatisfied | WaitTimedOut
+Outcome = StepCompleted | StepFailed | WaitSatisfied | WaitTimedOut | InputWithdrawn
 Asking = TypeVar("Asking", StepRequest, ChildRequest)
 
 
@@ -40,6 +42,13 @@ class Fire(Protocol):
     def __call__(self, timer: asyncio.TimerHandle) -> None: ...
 
 
+class Decoder(Protocol):
+    """Reads a payload of the journal."""
+
+    def decode(self, data: msgspec.Raw) -> object:
+        """The value."""
+
+
 class Pending:
     """Somebody in the body waits for an outcome: a future, a callback of a map, or a timer of the loop."""
 
@@ -47,7 +56,7 @@ class Pending:
 
     def __init__(
         self,
-        codec: ValueCodec | None = None,
+        codec: Decoder | None = None,
         future: asyncio.Future[Any] | None = None,  # Any: whatever is awaited
         ended: Ended | None = None,
         timer: asyncio.TimerHandle | None = None,
@@ -156,6 +165,15 @@ class Asks:
         if self._pending.pop(path, None) is not None and not self.closed:
             self.requests.append(CancelStep(path=path))
 
+    def cancel_child(self, path: StepPath, future: asyncio.Future[Any]) -> None:  # Any: what the child returns
+        """Ask for the end of the child run at `path`, and go on waiting for it with `future`."""
+        pending = self._pending.get(path)
+        if pending is None or self.closed:
+            future.set_result(None)
+            return
+        pending.future = future
+        self.requests.append(CancelChild(path))
+
     def wait(self, request: StartWait, pending: Pending) -> StepPath:
         """Begin to wait, or take the record of the wait; returns the path under which its outcome will come."""
         record = self._recorded_wait(request)
@@ -209,7 +227,7 @@ class Asks:
             record = self._late.pop(0)
             pending = self._pending.pop(record.path, None)
             outcome = record.outcome
-            if pending is not None and outcome is not None and not isinstance(outcome, RunCancelRequested):
+            if pending is not None and outcome is not None and not isinstance(outcome, RunCancelRequested | StateSet):
                 self._settle(pending, outcome, self._payloads.pop(record.path, NULL))
                 return True
         return False
@@ -230,14 +248,22 @@ class Asks:
                 try:
                     value = pending.codec.decode(payload) if pending.codec is not None else None
                 except StepwellError as error:
-                    pending.settle(None, error)
+                    if self.live or not isinstance(outcome, StepCompleted) or self._on_change == "fail":
+                        pending.settle(None, error)
+                        return
+                    self.divergence = Divergence(outcome.path, "pause", bytes(payload), b"", "", unreadable=str(error))
+                    raise Diverged from error
                 else:
                     pending.settle(value, None)
             case StepFailed():
                 pending.settle(None, error_of(outcome.error, outcome.path))
+            case InputWithdrawn():
+                why = f": {outcome.reason}" if outcome.reason else ""
+                pending.settle(None, Withdrawn(f"{outcome.by or 'somebody'} took the question back{why}"))
             case _:
-                name = outcome.path.name.partition(":")[2]
-                pending.settle(None, TimeoutError(f"signal {name!r} did not come in time"))
+                what, _, name = outcome.path.name.partition(":")
+                missing = f"{what} {name!r} did not come" if what != "ask" else "nobody answered"
+                pending.settle(None, TimeoutError(f"{missing} in time"))
 
 
 def check_size(data: msgspec.Raw, place: str, name: object) -> None:

@@ -7,23 +7,27 @@ import os
 import random as chance_source
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
+import msgspec
+
 import stepwell.errors
-from stepwell.authoring.context import Awaiter, Identity, OnError
+from stepwell.authoring.context import Awaiter, Identity, OnError, WaitingContext
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow
 from stepwell.errors import ArgumentError, DefinitionError, Unserialisable
-from stepwell.model.codec import ValueCodec, content_hash
-from stepwell.model.commands import RecordValue, SetState, StartWait
-from stepwell.model.durations import Duration, micros
-from stepwell.model.entries import NULL, ValueKind
+from stepwell.model.codec import ValueCodec, content_hash, is_typed
+from stepwell.model.commands import RecordValue, SetState
+from stepwell.model.entries import NULL, StateSet, ValueKind
 from stepwell.model.ids import StepPath
-from stepwell.programs.asks import Asks, Pending, check_size
-from stepwell.programs.protocol import ChildRequest, Note, StepRequest
+from stepwell.programs.asks import Asks, Decoder, Pending, check_size
+from stepwell.programs.protocol import ChildRequest, Note, PublishEvent, StepRequest
 from stepwell.programs.turnloop import Scope, TurnLoop
+from stepwell.programs.undoing import OneSaga, Undoing
+from stepwell.programs.waiting import Waiting
 from stepwell.programs.window import Cancel, Ended, Window
 
 _ANY = ValueCodec(Any, "a value")
@@ -59,10 +63,18 @@ class Body:
         self.cancelled = False
         self.notes: list[Note] = []
         self.maps: dict[str, tuple[int, int, int]] = {}
+        self.waits: WaitingContext = Waiting(loop, asks)
+        self.undoing = Undoing(loop, self._undo, lambda: self.cancelled)
+        self._patches: dict[str, bool] = {}
         self._loop = loop
         self._asks = asks
         self._clock = clock
         self._chance = chance
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the body only does again what it did before."""
+        return self._asks.closed or not self._asks.live
 
     # -- steps --------------------------------------------------------------------------------------------------
 
@@ -94,7 +106,7 @@ class Body:
 
     async def _await_step(self, request: StepRequest, place: str) -> object:
         future = self._loop.create_future()
-        path = self._ask(request, Pending(request.task.codec.returns, future), place)
+        path = self._ask(request, Pending(_reader(request.task), future), place)
         try:
             return await future
         except asyncio.CancelledError:
@@ -123,7 +135,7 @@ class Body:
             name = str(key(item)) if key is not None else None
             try:
                 request = self._step(scope, task, (item,), common, name)
-                path = self._ask(request, Pending(task.codec.returns, ended=ended), place)
+                path = self._ask(request, Pending(_reader(task), ended=ended), place)
             except (ArgumentError, Unserialisable) as error:
                 ended(None, error)
                 return lambda: None
@@ -183,49 +195,92 @@ class Body:
         self, workflow: Workflow[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> Coroutine[Any, Any, Any]:  # Any: whatever the workflow returns
         """A child run as a step."""
-        request = self._child(workflow, args, kwargs, None, awaited=True, new_identity=False)
+        self._asks.check_open()
+        request = self._child(self._loop.current_scope(), workflow, args, kwargs, None)
         return self._await_child(request, self._place())
 
     async def _await_child(self, request: ChildRequest, place: str) -> object:
         future = self._loop.create_future()
-        pending = Pending(request.workflow.codec.returns, future)
-        path = self._asks.step(request, (request.workflow.name,), "pause", pending, place)
+        path = self._ask_child(request, Pending(request.workflow.codec.returns, future), place)
         try:
             return await future
         except asyncio.CancelledError:
-            self._asks.cancel_step(path)
+            if request.workflow.options.on_cancel == "wait":
+                await self._outlast_child(path)
+            else:
+                self._asks.cancel_step(path)
             raise
+
+    async def _outlast_child(self, path: StepPath) -> None:
+        """Ask the child to end, and wait until it has, whatever else happens."""
+        future = self._loop.create_future()
+        self._asks.cancel_child(path, future)
+        while not future.done():
+            try:
+                await asyncio.wait((future,))
+            except asyncio.CancelledError:  # that is what it is waiting for
+                continue
+        future.exception()  # how it ended is not what its parent asked for any more
+
+    def _ask_child(self, request: ChildRequest, pending: Pending, place: str) -> StepPath:
+        return self._asks.step(request, (request.workflow.name,), "pause", pending, place)
+
+    def map_child(
+        self,
+        workflow: Workflow[..., Any],
+        items: Iterable[object],
+        concurrency: int | None,
+        on_error: OnError,
+        key: Callable[[Any], str] | None,
+        common: Mapping[str, object],
+    ) -> Coroutine[Any, Any, list[Any]]:  # Any: as the protocol says
+        """A child run per item."""
+        self._asks.check_open()
+        if workflow.options.on_cancel == "wait":
+            raise DefinitionError(f"{workflow.name}.map: on_cancel='wait' is for single child runs; use 'cancel'")
+        scope = self._map_scope(f"{workflow.name}.map")
+        place = self._place()
+
+        def start(index: int, item: object, ended: Ended) -> Cancel:
+            name = str(key(item)) if key is not None else None
+            try:
+                request = self._child(scope, workflow, (item,), common, name)
+                path = self._ask_child(request, Pending(workflow.codec.returns, ended=ended), place)
+            except (ArgumentError, Unserialisable) as error:
+                ended(None, error)
+                return lambda: None
+            return lambda: self._asks.cancel_step(path)
+
+        return self._window(workflow.name, items, start, concurrency, on_error)
 
     async def start(
         self,
         workflow: Workflow[..., Any],
         args: tuple[object, ...],
         kwargs: Mapping[str, object],
-        run_id: str | None,
         new_identity: bool,
     ) -> str:
         """Start a run and go on; recorded, so a replay starts nothing."""
-        request = self._child(workflow, args, kwargs, run_id, awaited=False, new_identity=new_identity)
+        self._asks.check_open()
+        request = self._child(self._loop.current_scope(), workflow, args, kwargs, None, awaited=False)
         recorded = self._asks.recorded.values.get(request.path)
         if recorded is None:
-            self._asks.requests.append(request)
+            self._asks.requests.append(msgspec.structs.replace(request, new_identity=new_identity))
             return request.run_id
         return cast("str", _ANY.decode(recorded.payload))
 
     def _child(
         self,
+        scope: Scope,
         workflow: Workflow[..., Any],
         args: tuple[object, ...],
         kwargs: Mapping[str, object],
-        run_id: str | None,
+        key: str | None,
         *,
-        awaited: bool,
-        new_identity: bool,
+        awaited: bool = True,
     ) -> ChildRequest:
-        self._asks.check_open()
-        scope = self._loop.current_scope()
         name = workflow.name if awaited else f"start:{workflow.name}"
-        path = StepPath(scope.path, name, scope.occurrence(name))
+        path = StepPath(scope.path, name, scope.occurrence(name) if key is None else key)
         data = workflow.codec.encode(args, kwargs)
         check_size(data, "the input of child run", path)
         return ChildRequest(
@@ -233,32 +288,59 @@ class Body:
             workflow=workflow,
             input=data,
             fingerprint=content_hash(bytes(data)),
-            run_id=run_id or "",
+            run_id=workflow.options.id or "",
             awaited=awaited,
-            new_identity=new_identity,
+            new_identity=False,
         ).named(self.identity.run_id)
 
-    # -- waits and values ---------------------------------------------------------------------------------------
+    # -- sagas --------------------------------------------------------------------------------------------------
 
-    def signal(self, name: str, hint: object, timeout: Duration | None) -> Coroutine[Any, Any, Any]:  # Any: payload
-        """Wait for a signal; the order of the calls decides who gets which."""
+    @property
+    def saga(self) -> OneSaga:
+        """The innermost saga that this code is in."""
+        return self.undoing.saga
+
+    def open_saga(self) -> AbstractAsyncContextManager[OneSaga]:
+        """A block with a saga of its own."""
         self._asks.check_open()
+        return self.undoing.block()
+
+    async def _undo(
+        self, scope: Scope, task: Task[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> object:
+        """Run a task as a compensation."""
+        self._asks.check_open()
+        request = self._step(scope, task, args, kwargs, task.options.key)
+        request = msgspec.structs.replace(request, step="compensation")
+        return await self._await_step(request, self._place())
+
+    # -- events and values --------------------------------------------------------------------------------------
+
+    def publish(self, topic: str, data: object, subject: str, transient: bool) -> None:
+        """Publish an event with the next commit; recorded, so a replay publishes nothing."""
+        self._asks.check_open()
+        if not topic:
+            raise DefinitionError("ctx.publish needs the topic of the event")
         scope = self._loop.current_scope()
-        label = f"signal:{name}"
-        path = StepPath(scope.path, label, scope.occurrence(label))
-        within = None if timeout is None else micros(timeout, f"the timeout of signal {name!r}")
-        return self._await_signal(path, name, ValueCodec(hint, f"signal {name!r}"), within)
+        name = f"publish:{topic}"
+        path = StepPath(scope.path, name, scope.occurrence(name))
+        payload = ValueCodec(type(data) if is_typed(data) else Any, f"event {topic!r}").encode(data)
+        check_size(payload, "the data of event", topic)
+        if path not in self._asks.recorded.values:
+            self._asks.requests.append(PublishEvent(path, topic, payload, subject, transient))
 
-    async def _await_signal(self, path: StepPath, name: str, codec: ValueCodec, within: int | None) -> object:
+    def patched(self, id: str) -> bool:
+        """Whether this run goes the new way; kept under the id, wherever in the body it is asked."""
         self._asks.check_open()
-        future = self._loop.create_future()
-        due = None if within is None else round(self._loop.now * 1_000_000) + within
-        path = self._asks.wait(StartWait(path=path, wait="signal", name=name, due=due), Pending(codec, future))
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self._asks.withdraw(path)
-            raise
+        known = self._patches.get(id)
+        if known is None:
+            path = StepPath((), f"patch:{id}", 1)
+            known = path in self._asks.recorded.values
+            if not known and self._asks.live:
+                known = True
+                self._asks.requests.append(RecordValue(path=path, value="patch", payload=NULL))
+            self._patches[id] = known
+        return known
 
     def _value(self, kind: ValueKind, produce: Callable[[], object], codec: ValueCodec) -> Any:  # Any: codec's type
         self._asks.check_open()
@@ -283,6 +365,10 @@ class Body:
     def uuid(self) -> UUID:
         """A random UUID (version 4), recorded."""
         return cast("UUID", self._value("uuid", lambda: UUID(int=self._chance.getrandbits(128), version=4), _UUID))
+
+    def edit_state(self, edit: StateSet) -> None:
+        """Somebody outside changed a key of `ctx.state`."""
+        cast("_RunState", self.state).edit(edit)
 
     def set_state(self, key: str, value: object, *, deleted: bool = False) -> None:
         """Journal a change of `ctx.state`, unless the journal has it."""
@@ -332,11 +418,45 @@ class _RunState(MutableMapping[str, object]):
         self._body.set_state(key, None, deleted=True)
         del self._values[key]
 
+    def edit(self, edit: StateSet) -> None:
+        """Take over a change that the journal has."""
+        if edit.deleted:
+            self._values.pop(edit.key, None)
+        else:
+            self._values[edit.key] = _ANY.decode(edit.payload)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+class _Upgrading:
+    """Reads what a task returned, also what an older version of it did."""
+
+    def __init__(self, task: Task[..., Any], upgrade: Callable[[Any], object]) -> None:  # Any: JSON
+        self._codec = task.codec.returns
+        self._upgrade = upgrade
+        self._name = task.name
+
+    def decode(self, data: msgspec.Raw) -> object:
+        """The value, upgraded when it does not fit as it is."""
+        try:
+            return self._codec.decode(data)
+        except Unserialisable as misfit:
+            try:
+                upgraded = self._upgrade(msgspec.json.decode(data))
+            except Exception as error:  # the author's function: what it says is part of the answer
+                raise Unserialisable(
+                    f"{misfit}; and upgrade= of task {self._name} raised {type(error).__name__}: {error}"
+                ) from error
+            return self._codec.decode(self._codec.encode(upgraded))
+
+
+def _reader(task: Task[..., Any]) -> Decoder:
+    upgrade = task.options.upgrade
+    return task.codec.returns if upgrade is None else _Upgrading(task, upgrade)
 
 
 def _report(task: asyncio.Task[Any], ended: Ended) -> None:  # Any: whatever it returns

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from contextvars import copy_context
 from random import Random
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -15,7 +15,7 @@ from stepwell.authoring.context import Identity, current
 from stepwell.authoring.workflow import Workflow
 from stepwell.errors import StepwellError
 from stepwell.model.commands import CompleteRun, EndCancelled, FailRun, StartWait
-from stepwell.model.entries import OnChange, RunCancelRequested
+from stepwell.model.entries import OnChange, RunCancelRequested, StateSet
 from stepwell.model.failures import failure_of
 from stepwell.model.ids import StepPath
 from stepwell.programs.asks import Asks, Pending, check_size
@@ -25,6 +25,9 @@ from stepwell.programs.matching import Delivery, Records, no_records
 from stepwell.programs.protocol import Divergence, Note, Request
 from stepwell.programs.switch import BodySwitch
 from stepwell.programs.turnloop import TurnLoop, TurnTask
+
+if TYPE_CHECKING:
+    from stepwell.programs.guard import Guard
 
 
 class FunctionProgram:
@@ -39,6 +42,7 @@ class FunctionProgram:
         threads: where a synchronous body's thread comes from.
         records: what the journal knows; None for a fresh run.
         on_change: overrides the tasks' own policy for this rebuild.
+        strict: whether a call that cannot be replayed, made by the body's own code, fails the run (`programs.guard`).
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class FunctionProgram:
         threads: Executor,
         records: Records | None = None,
         on_change: OnChange | None = None,
+        strict: bool = False,
     ) -> None:
         self.deadlock = ""
         self.ended = False
@@ -63,7 +68,9 @@ class FunctionProgram:
         self._asks = Asks(self.recorded, on_change, self._loop.fire)
         self._asks.live = records is None
         self._body = Body(identity, self._loop, self._asks, clock, chance)
-        self._main: TurnTask[object] | None = None
+        self._guard = _guard_of(workflow) if strict else None
+        self._main: TurnTask[Any] | None = None  # Any: whatever the body returns
+        self._is_undoing = False
         self._new_timers: dict[int, tuple[StepPath, asyncio.TimerHandle]] = {}
 
     # -- what the engine asks -----------------------------------------------------------------------------------
@@ -115,7 +122,8 @@ class FunctionProgram:
             return cast("Coroutine[Any, Any, object]", self._workflow.function(*args, **kwargs))
         switch = BodySwitch(self._threads)
         self._body.blocking = switch.block
-        return switch.run(self._workflow.function, args, kwargs)
+        function = self._workflow.function
+        return switch.run(function if self._guard is None else self._guard.watching(function), args, kwargs)
 
     def deliver(self, delivery: Delivery, payload: msgspec.Raw) -> None:
         """Run the turn in which this outcome reaches the body."""
@@ -124,6 +132,9 @@ class FunctionProgram:
             self._body.cancelled = True
             if self._main is not None:
                 self._main.cancel()
+        elif isinstance(delivery, StateSet):
+            self._body.edit_state(delivery)
+            return
         elif not self._asks.deliver(delivery, payload):
             return
         self._turn()
@@ -150,10 +161,10 @@ class FunctionProgram:
 
     def _turn(self) -> None:
         try:
-            self._loop.turn()
+            self._run_turn()
             self._arm_timers()
             while not self.ended and self.divergence is None and self._asks.deliver_late():
-                self._loop.turn()
+                self._run_turn()
                 self._arm_timers()
         except StepwellError as error:  # the turn itself gave up (a body that never waits)
             self._fail(error)
@@ -163,20 +174,41 @@ class FunctionProgram:
         if self._asks.live:
             self._find_deadlock()
 
+    def _run_turn(self) -> None:
+        if self._guard is None:
+            self._loop.turn()
+            return
+        self._guard.watching(self._loop.turn)()
+        offence = self._guard.take_offence()
+        main = self._main
+        if offence is not None and not (main and main.done() and not main.cancelled() and main.exception() is offence):
+            raise offence  # the body has caught it, or goes on elsewhere
+
     def _finish(self, main: TurnTask[object]) -> None:
-        if main.cancelled():
-            if self._body.cancelled:
-                self.ended = True
-                self._asks.requests.append(EndCancelled())
-            else:
-                self._fail(asyncio.CancelledError("the body cancelled itself"))
-            return
-        error = main.exception()
-        if error is not None:
+        error = asyncio.CancelledError() if main.cancelled() else main.exception()
+        undoing = self._body.undoing
+        if error is not None and undoing.root.calls and not self._is_undoing:
+            self._is_undoing = True
+            self._main = self._loop.create_task(self._undo(error), name="undo", scope=undoing.root.scope)
+            self._turn()
+        elif main.cancelled() and self._body.cancelled:
+            self.ended = True
+            self._asks.requests.append(EndCancelled(undone=undoing.undone_by_cancel))
+        elif main.cancelled():
+            self._fail(asyncio.CancelledError("the body cancelled itself"))
+        elif error is not None:
             self._fail(error)
-            return
+        else:
+            self._complete(main.result())
+
+    async def _undo(self, error: BaseException) -> None:
+        """The body has failed: undo what the run as a whole said how to undo, then fail as it did."""
+        await self._body.undoing.undo_all(self._body.undoing.root, error)
+        raise error
+
+    def _complete(self, result: object) -> None:
         try:
-            output = self._workflow.codec.returns.encode(main.result())
+            output = self._workflow.codec.returns.encode(result)
             check_size(output, "the result of", self._workflow.name)
         except StepwellError as refused:
             self._fail(refused)
@@ -186,7 +218,15 @@ class FunctionProgram:
 
     def _fail(self, error: BaseException) -> None:
         self.ended = True
-        self._asks.requests.append(FailRun(error=failure_of(error), steps=failed_paths(error)))
+        undoing = self._body.undoing
+        self._asks.requests.append(
+            FailRun(
+                error=failure_of(error),
+                steps=failed_paths(error),
+                undone=undoing.has_undone(error),
+                undoing=undoing.is_stopped(error),
+            )
+        )
 
     def _find_deadlock(self) -> None:
         if self.ended or self.divergence is not None or self._asks.closed or not self._asks.is_empty:
@@ -215,6 +255,12 @@ class FunctionProgram:
         for path, timer in new.values():
             due = round(timer.when() * 1_000_000)
             self._asks.wait(StartWait(path=path, wait="timer", due=due), Pending(timer=timer))
+
+
+def _guard_of(workflow: Workflow[..., Any]) -> Guard:  # Any: whatever it returns
+    from stepwell.programs.guard import Guard  # only now: most engines are not strict
+
+    return Guard(getattr(workflow.function, "__code__", None))
 
 
 def _place_of(task: asyncio.Task[Any]) -> str:  # Any: whatever it returns

@@ -25,6 +25,7 @@ import msgspec
 
 from stepwell.model.entries import (
     AnyEntry,
+    InputWithdrawn,
     RunCancelled,
     RunCancelRequested,
     RunFailed,
@@ -43,7 +44,9 @@ from stepwell.model.entries import (
 from stepwell.model.ids import StepPath
 
 Scope: TypeAlias = tuple[tuple[str, int], ...]
-Delivery: TypeAlias = StepCompleted | StepFailed | WaitSatisfied | WaitTimedOut | RunCancelRequested
+Delivery: TypeAlias = (
+    StepCompleted | StepFailed | WaitSatisfied | WaitTimedOut | InputWithdrawn | RunCancelRequested | StateSet
+)
 
 
 class Record:
@@ -114,7 +117,7 @@ class Records:
                 self._deliver(slim, entry.output_blob)
             case WaitSatisfied():
                 self._deliver(entry, entry.payload_blob)
-            case WaitTimedOut():
+            case WaitTimedOut() | InputWithdrawn():
                 self._deliver(entry)
             case StepFailed():
                 if entry.retry_at is None:
@@ -128,12 +131,14 @@ class Records:
                 self.values[entry.path] = entry
             case StateSet() if entry.path is not None:
                 self.states[entry.path] = entry
-            case RunCancelRequested():
+            case RunCancelRequested() | StateSet():
                 self.deliveries.append(entry)
             case _:
                 pass
 
-    def _deliver(self, entry: StepCompleted | StepFailed | WaitSatisfied | WaitTimedOut, blob: str = "") -> None:
+    def _deliver(
+        self, entry: StepCompleted | StepFailed | WaitSatisfied | WaitTimedOut | InputWithdrawn, blob: str = ""
+    ) -> None:
         self.deliveries.append(entry)
         self.by_path[entry.path].outcome = entry
         if blob:
@@ -232,7 +237,8 @@ def _withdrawn_by(retry: RunResumed, before: Sequence[AnyEntry]) -> set[int]:
     taken = {
         i
         for i, entry in enumerate(before)
-        if (i >= last_retry and isinstance(entry, RunCancelRequested | RunFailed | RunCancelled))
+        if (i >= last_retry and isinstance(entry, RunFailed | RunCancelled))
+        or (i >= last_retry and isinstance(entry, RunCancelRequested) and not retry.undoing)
         or (isinstance(entry, StepFailed) and entry.retry_at is None and entry.path in retried)
     }
     first = min(min(taken, default=len(before)), _closing_block(before))

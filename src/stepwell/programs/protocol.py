@@ -20,7 +20,7 @@ from stepwell.model.commands import (
     StartWait,
     WithdrawWait,
 )
-from stepwell.model.entries import OnChange
+from stepwell.model.entries import OnChange, StepKind
 from stepwell.model.ids import StepPath
 from stepwell.programs.matching import Delivery
 
@@ -33,6 +33,7 @@ class StepRequest(msgspec.Struct, frozen=True):
     input: msgspec.Raw
     fingerprint: str
     attempt: int = 1
+    step: StepKind = "task"
 
 
 class ChildRequest(msgspec.Struct, frozen=True):
@@ -60,9 +61,27 @@ class ChildRequest(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, run_id=readable)
 
 
+class CancelChild(msgspec.Struct, frozen=True):
+    """Ask the child run of the step at `path` to end; the program goes on waiting for it."""
+
+    path: StepPath
+
+
+class PublishEvent(msgspec.Struct, frozen=True):
+    """Publish an event with the next commit; `path` is where the body said so."""
+
+    path: StepPath
+    topic: str
+    data: msgspec.Raw
+    subject: str = ""
+    transient: bool = False
+
+
 Request: TypeAlias = (
     StepRequest
     | ChildRequest
+    | CancelChild
+    | PublishEvent
     | StartWait
     | WithdrawWait
     | CancelStep
@@ -75,16 +94,23 @@ Request: TypeAlias = (
 
 
 class Divergence(msgspec.Struct, frozen=True):
-    """Today's code calls a recorded step with another input, and the policy is to stop and ask."""
+    """Today's code calls a recorded step with another input, or cannot read what it returned; the policy is to stop."""
 
     path: StepPath
     policy: OnChange
     recorded: bytes
     called: bytes
     place: str
+    unreadable: str = ""
 
     def explain(self) -> str:
         """The difference, for people."""
+        if self.unreadable:
+            return (
+                f"step {self.path} returned {_short(self.recorded)} when it ran, and today's code cannot read that: "
+                f"{self.unreadable}. Give the task upgrade=, a function from the old JSON value to one that fits, or "
+                "put its return type back, and resume"
+            )
         return (
             f"step {self.path} was recorded with the input {_short(self.recorded)} and is now called with "
             f"{_short(self.called)} at {self.place}; nothing was run. Resume with on_change=rerun (run it with the "

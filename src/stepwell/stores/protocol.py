@@ -17,17 +17,45 @@ the loop that opened the store and complete on it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
 from stepwell.model.entries import AnyEntry
 from stepwell.model.lifecycle import Status
+from stepwell.stores.tables import (
+    Admission,
+    Event,
+    Firing,
+    NewEvent,
+    OpenKind,
+    OpenWait,
+    Queue,
+    QueueRow,
+    TriggerRow,
+)
 
-MessageKind: TypeAlias = Literal["signal", "pause", "resume", "cancel", "retry", "again", "child", "state"]
-"""`child` tells a parent how its child ended; `again` asks a child for that, from a parent that is retried."""
+MessageKind: TypeAlias = Literal[
+    "signal",
+    "pause",
+    "resume",
+    "cancel",
+    "retry",
+    "again",
+    "child",
+    "state",
+    "answer",
+    "withdraw",
+    "reassign",
+    "upgrade",
+    "outcome",
+    "input",
+]
+"""What a message is. `child` tells a parent how its child ended; `again` asks a child for that, from a parent that is
+retried. `answer`, `withdraw` and `reassign` are about the open wait whose id is the message's name. `outcome` is how
+a transactional step ended. `input` replaces the input of a run that has not begun."""
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -44,7 +72,8 @@ class RunRow(msgspec.Struct, frozen=True, omit_defaults=True):
     `next_seq` is the seq of the next entry; `wake_at` is when the run wants to be driven (None: not before a
     message arrives); `owner` is the worker that drives it, under `epoch`; `claims` counts claims since the
     run last made progress or was given up in good order; `input_hash` is the hex content hash of the input, for
-    idempotent starts.
+    idempotent starts. `held_until` is set while the run waits in its queue to be let in, not before that time; such a
+    run is not claimable (except to be cancelled).
     """
 
     run_id: str
@@ -64,13 +93,21 @@ class RunRow(msgspec.Struct, frozen=True, omit_defaults=True):
     wake_at: int | None
     claims: int
     input_hash: str
+    queue: str = ""
+    queue_key: str = ""
+    held_until: int | None = None
 
 
 class NewRun(msgspec.Struct, frozen=True):
     """A run to create, with the entries that begin its journal (the first is `run.created`).
 
     With `owner` the run belongs to that worker at once (epoch 1, not claimable by others); without, it is
-    claimable from `wake_at` on (epoch 0).
+    claimable from `wake_at` on (epoch 0; None: not by itself). With `held` it waits in its `queue` from `wake_at` on
+    until it is let in.
+
+    `unique`, when not empty, is a key of which only one run may be under way: while another run of that key has not
+    ended (`unique_until="ended"`) or not begun (`"begun"`: its status is pending), none is created and that run's row
+    is returned, unless this one `takes_over`, which frees the key for it. `awaited` says that a parent waits for it.
     """
 
     run_id: str
@@ -82,17 +119,27 @@ class NewRun(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     input_hash: str
     created_at: int
-    wake_at: int
+    wake_at: int | None
     entries: tuple[AnyEntry, ...]
     owner: str | None = None
     blobs: Mapping[str, bytes] = {}
+    status: Status = "pending"
+    finished_at: int | None = None
+    queue: str = ""
+    queue_key: str = ""
+    held: bool = False
+    unique: str = ""
+    unique_until: Literal["begun", "ended"] = "ended"
+    takes_over: bool = False
+    awaited: bool = False
 
 
 class NewMessage(msgspec.Struct, frozen=True):
     """Something addressed to one run. `name` is the signal's name, or for `child` the readable step path.
 
     `key`, when not empty, makes the post idempotent: a second message of the same run, kind, name and key is not
-    stored again, even after the first was consumed. `body` is JSON.
+    stored again, even after the first was consumed. `body` is JSON. `wake_at` is for kind `input` only: the unowned
+    run then wants to be driven at that time, be it later than before (others: at `at`, if that is earlier).
     """
 
     run_id: str
@@ -102,6 +149,7 @@ class NewMessage(msgspec.Struct, frozen=True):
     at: int
     key: str = ""
     by: str = ""
+    wake_at: int | None = None
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -128,7 +176,8 @@ class Append(msgspec.Struct, frozen=True):
     are, so that a run that kills every worker which takes it is seen. True, also without entries, sets them to 0.
     `consumed` are ids of this run's messages; `children` are created (one whose id exists already is left alone);
     `posts` go to other runs' mailboxes, and are dropped when those runs are gone or have ended; `blobs` maps content
-    hash to bytes. Entries may be empty.
+    hash to bytes. Entries may be empty. `opened` are open waits to be found from outside (an id that is known is
+    replaced), `closed` ids of such that are no more; a run that ends has none. `events` are published with it.
     """
 
     run_id: str
@@ -146,6 +195,9 @@ class Append(msgspec.Struct, frozen=True):
     children: tuple[NewRun, ...] = ()
     posts: tuple[NewMessage, ...] = ()
     blobs: Mapping[str, bytes] = {}
+    opened: tuple[OpenWait, ...] = ()
+    closed: tuple[str, ...] = ()
+    events: tuple[NewEvent, ...] = ()
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -163,6 +215,7 @@ class Filter(msgspec.Struct, frozen=True, omit_defaults=True):
     root: str = ""
     parent: str = ""
     labels: dict[str, str] = {}
+    queue: str = ""
     search: str = ""
     created_after: int | None = None
     created_before: int | None = None
@@ -182,6 +235,9 @@ class Store(Protocol):
     """The store of one engine, and of any number of clients."""
 
     url: str
+    is_shared: bool
+    """Whether other processes may write to it: if not, nobody needs to look for what they did."""
+
     inline_commits: bool
     """A hint that nothing else is going on in the process, so that `append` may commit before it returns."""
 
@@ -240,9 +296,25 @@ class Store(Protocol):
         """Put a message into a run's mailbox; None when `key` says that it was posted before.
 
         The run's row is locked first, so that no wake-up is lost: an unowned run's wake_at becomes at most
-        `message.at`. Any client may post, driver or not. A `signal` is refused with `WrongStatus` when the run has
-        ended, `retry` when it has not failed or been cancelled, `again` never, the other kinds when it has ended; a
-        `resume` is refused unless the run is paused or stuck. Raises `RunNotFound`.
+        `message.at`, except that a run which is held in its queue is woken by `cancel` only. Any client may post,
+        driver or not. A `signal` is refused with `WrongStatus` when the run has ended, `retry` when it has not failed
+        or been cancelled, `again` never, the other kinds when it has ended; a `resume` is refused unless the run is
+        paused or stuck, an `input` unless it is pending and unowned. `answer`, `withdraw` and `reassign` are refused
+        with `RequestNotFound` unless the run has an open wait with the id `message.name`. Raises `RunNotFound`.
+        """
+
+    def transact(
+        self,
+        run_id: str,
+        epoch: int,
+        work: Callable[[Any], NewMessage],  # Any: a connection of the database's own kind
+    ) -> asyncio.Future[Message]:
+        """Let `work` write to the database, and post the message that it returns to the same run, in one transaction.
+
+        `work` is called where the store writes (not on the loop), with an open connection in that transaction, and
+        must neither commit nor roll back. Raises `Fenced` without calling it when this store object does not own the
+        run under `epoch`; what `work` raises rolls back and is raised. It may be called again when the
+        transaction could not be committed, never after one that was.
         """
 
     async def messages(self, *, after: int, owner: str) -> list[Message]:
@@ -253,6 +325,74 @@ class Store(Protocol):
 
     def changed(self) -> bool:
         """Whether another process may have committed since the last call; cheap, for polling. May say yes too often."""
+
+    # -- events and open waits ----------------------------------------------------------------------------------
+    def publish(self, event: NewEvent) -> asyncio.Future[Event | None]:
+        """Store an event; None when one of that source and id is there already.
+
+        Unowned runs with an open wait for its topic want to be driven at `event.at`, if not earlier anyway.
+        """
+
+    async def events(
+        self, *, after: int = 0, topic: str | None = None, since: int = 0, limit: int = 1000
+    ) -> list[Event]:
+        """Events with `position > after` and `at >= since`, of one topic or all, by position."""
+
+    async def last_event(self) -> int:
+        """The position of the last event that was published; 0 when there was none."""
+
+    async def forget_events(self, *, before: int) -> int:
+        """Delete events published before this time; returns how many. Their positions are not used again."""
+
+    async def open_waits(
+        self, kind: OpenKind, *, id: str = "", run_id: str = "", name: str = "", limit: int = 1000, offset: int = 0
+    ) -> list[OpenWait]:
+        """Open waits of a kind, oldest first; empty arguments do not filter."""
+
+    # -- queues -------------------------------------------------------------------------------------------------
+    async def put_queue(self, queue: Queue) -> None:
+        """Make a queue, or change its limits."""
+
+    async def queues(self) -> list[QueueRow]:
+        """All queues that were put, and those that only have runs, by name."""
+
+    async def admit(self, name: str, *, now: int, limit: int = 1000) -> Admission:
+        """Let runs that are held in a queue in, as its limits allow: highest priority first, then `held_until`, id.
+
+        Each gets `held_until` None and `wake_at` `now`, and counts as under way until it ends. Runs of a key at its
+        limit do not keep those of others waiting. A queue that was never put has no limits. When the queue is full and
+        every run under way in it is `waiting` and has an awaited child run that has not ended, one held run that is
+        itself awaited may go in over the limit: no limit ever keeps a parent waiting for its own children.
+        """
+
+    # -- triggers -----------------------------------------------------------------------------------------------
+    async def put_trigger(self, trigger: TriggerRow) -> None:
+        """Make a trigger, or replace one of its name (its `created_at` and firings stay)."""
+
+    async def triggers(self) -> list[TriggerRow]:
+        """All triggers, by name."""
+
+    async def remove_trigger(self, name: str) -> bool:
+        """Delete a trigger and its firings; False when there is none."""
+
+    async def advance(
+        self,
+        name: str,
+        *,
+        seen: int,
+        cursor: int,
+        next_at: int | None,
+        firings: Sequence[Firing] = (),
+        runs: Sequence[NewRun] = (),
+    ) -> bool:
+        """Move a trigger's cursor from `seen` to `cursor`, record firings and create their runs, in one transaction.
+
+        False, and nothing is changed, when the cursor is not at `seen` (another process was first) or there is no such
+        trigger. A run whose id exists is left alone, as is a firing whose key is recorded.
+        """
+
+    async def firings(self, name: str, *, limit: int = 100) -> list[Firing]:
+        """A trigger's firings, newest first."""
 
     # -- index --------------------------------------------------------------------------------------------------
     async def get(self, run_id: str) -> RunRow | None:
@@ -268,7 +408,7 @@ class Store(Protocol):
     async def delete(self, *, finished_before: int, limit: int = 500) -> int:
         """Delete up to `limit` ended runs whose tree has ended before this time, whole; returns how many.
 
-        Blobs that no entry refers to any more go with them.
+        Blobs that no entry refers to any more go with them, and their messages and open waits.
         """
 
     async def backup(self, to: Path) -> None:

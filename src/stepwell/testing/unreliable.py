@@ -35,6 +35,17 @@ from typing import Any, Protocol, TypeVar
 from stepwell.errors import StepwellError, StoreBusy, StoreFull
 from stepwell.stores.memory import MemoryData, MemoryStore
 from stepwell.stores.protocol import Append, Claimed, Filter, Finding, Message, NewMessage, NewRun, RunRow, Stored
+from stepwell.stores.tables import (
+    Admission,
+    Event,
+    Firing,
+    NewEvent,
+    OpenKind,
+    OpenWait,
+    Queue,
+    QueueRow,
+    TriggerRow,
+)
 from stepwell.testing.virtual import SimLoop, VirtualTime
 
 T = TypeVar("T")
@@ -57,7 +68,8 @@ class Faults:
     """How bad it is. Delays in microseconds, chances from 0 to 1; may be changed at any time.
 
     With `inline`, `create`, `append` and `post` commit and answer within the call, as the memory store does; otherwise
-    they do so with the chance `inline_when_hinted` when the engine sets the store's `inline_commits`.
+    they do so with the chance `inline_when_hinted` when the engine sets the store's `inline_commits`. With the chance
+    `again` the work of a `transact` is rolled back at its commit and done a second time.
     """
 
     delay: int = 2 * MILLISECOND
@@ -65,6 +77,7 @@ class Faults:
     latest: int = 2000 * MILLISECOND
     full: float = 0.0
     busy: float = 0.0
+    again: float = 0.0
     inline: bool = False
     inline_when_hinted: float = 0.5
 
@@ -126,6 +139,7 @@ class UnreliableStore:
 
     def __init__(self, disk: Disk, loop: SimLoop) -> None:
         self.url = f"simulated://{loop.name}"
+        self.is_shared = True
         self.process = loop.name
         self.disk = disk
         self.inner = MemoryStore(disk.content, url=self.url)
@@ -216,7 +230,7 @@ class UnreliableStore:
         self._unanswered += 1
         self._loop.call_at(at / 1_000_000, self._answer, operation, result, error)
 
-    def _carry_out(self, operation: _Operation) -> tuple[object, StepwellError | None]:
+    def _carry_out(self, operation: _Operation) -> tuple[object, Exception | None]:
         operation.settled = True
         error = self.disk.refusal(operation.writes)
         if error is not None:
@@ -225,11 +239,15 @@ class UnreliableStore:
             result = operation.work()
         except StepwellError as refused:
             return None, refused
+        except Exception as raised:
+            if operation.name != "transact":
+                raise
+            return None, raised  # by the work
         if operation.writes:
             self.disk.witness.committed(self, operation.name, operation.argument, result)
         return result, None
 
-    def _answer(self, operation: _Operation, result: object, error: StepwellError | None) -> None:
+    def _answer(self, operation: _Operation, result: object, error: Exception | None) -> None:
         self._unanswered -= 1
         self._answering[operation.lane] -= 1
         _answer(operation.future, result, error)
@@ -239,8 +257,26 @@ class UnreliableStore:
     ) -> asyncio.Future[T]:
         return self._submit(name, argument, lane, lambda: done().result())
 
-    async def _call(self, name: str, work: Callable[[], Coroutine[Any, Any, T]], *, writes: bool = False) -> T:
-        return await self._submit(name, None, "", lambda: _at_once(work()), writes=writes)
+    async def _call(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, T]], *, writes: bool = False, argument: object = None
+    ) -> T:
+        return await self._submit(name, argument, "", lambda: _at_once(work()), writes=writes)
+
+    def _transact_unsurely(
+        self,
+        run_id: str,
+        epoch: int,
+        work: Callable[[Any], NewMessage],  # Any: as in `Store.transact`
+    ) -> asyncio.Future[Message]:
+        if self.disk.faults.again and self.disk.chance.random() < self.disk.faults.again:
+            self.inner.fault(_cut_off)
+            try:
+                cut_off = self.inner.transact(run_id, epoch, work)
+            finally:
+                self.inner.fault(None)
+            if not isinstance(cut_off.exception(), _CutOff):
+                return cut_off
+        return self.inner.transact(run_id, epoch, work)
 
     # -- the protocol -------------------------------------------------------------------------------------------
 
@@ -292,6 +328,15 @@ class UnreliableStore:
         """See `Store.post`."""
         return self._write("post", message, message.run_id, lambda: self.inner.post(message))
 
+    def transact(
+        self,
+        run_id: str,
+        epoch: int,
+        work: Callable[[Any], NewMessage],  # Any: as in `Store.transact`
+    ) -> asyncio.Future[Message]:
+        """See `Store.transact`."""
+        return self._write("transact", run_id, run_id, lambda: self._transact_unsurely(run_id, epoch, work))
+
     async def messages(self, *, after: int, owner: str) -> list[Message]:
         """See `Store.messages`."""
         return await self._call("messages", lambda: self.inner.messages(after=after, owner=owner))
@@ -303,6 +348,81 @@ class UnreliableStore:
     def changed(self) -> bool:
         """See `Store.changed`."""
         return self.inner.changed()
+
+    def publish(self, event: NewEvent) -> asyncio.Future[Event | None]:
+        """See `Store.publish`."""
+        return self._write("publish", event, "", lambda: self.inner.publish(event))
+
+    async def events(
+        self, *, after: int = 0, topic: str | None = None, since: int = 0, limit: int = 1000
+    ) -> list[Event]:
+        """See `Store.events`."""
+        return await self._call("events", lambda: self.inner.events(after=after, topic=topic, since=since, limit=limit))
+
+    async def last_event(self) -> int:
+        """See `Store.last_event`."""
+        return await self._call("last_event", self.inner.last_event)
+
+    async def forget_events(self, *, before: int) -> int:
+        """See `Store.forget_events`."""
+        return await self._call("forget_events", lambda: self.inner.forget_events(before=before), writes=True)
+
+    async def open_waits(
+        self, kind: OpenKind, *, id: str = "", run_id: str = "", name: str = "", limit: int = 1000, offset: int = 0
+    ) -> list[OpenWait]:
+        """See `Store.open_waits`."""
+        return await self._call(
+            "open_waits",
+            lambda: self.inner.open_waits(kind, id=id, run_id=run_id, name=name, limit=limit, offset=offset),
+        )
+
+    async def put_queue(self, queue: Queue) -> None:
+        """See `Store.put_queue`."""
+        await self._call("put_queue", lambda: self.inner.put_queue(queue), writes=True, argument=queue)
+
+    async def queues(self) -> list[QueueRow]:
+        """See `Store.queues`."""
+        return await self._call("queues", self.inner.queues)
+
+    async def admit(self, name: str, *, now: int, limit: int = 1000) -> Admission:
+        """See `Store.admit`."""
+        return await self._call(
+            "admit", lambda: self.inner.admit(name, now=now, limit=limit), writes=True, argument=name
+        )
+
+    async def put_trigger(self, trigger: TriggerRow) -> None:
+        """See `Store.put_trigger`."""
+        await self._call("put_trigger", lambda: self.inner.put_trigger(trigger), writes=True, argument=trigger)
+
+    async def triggers(self) -> list[TriggerRow]:
+        """See `Store.triggers`."""
+        return await self._call("triggers", self.inner.triggers)
+
+    async def remove_trigger(self, name: str) -> bool:
+        """See `Store.remove_trigger`."""
+        return await self._call("remove_trigger", lambda: self.inner.remove_trigger(name), writes=True, argument=name)
+
+    async def advance(
+        self,
+        name: str,
+        *,
+        seen: int,
+        cursor: int,
+        next_at: int | None,
+        firings: Sequence[Firing] = (),
+        runs: Sequence[NewRun] = (),
+    ) -> bool:
+        """See `Store.advance`. A witness is shown the runs."""
+        return await self._call(
+            "advance",
+            lambda: self.inner.advance(name, seen=seen, cursor=cursor, next_at=next_at, firings=firings, runs=runs),
+            writes=True,
+            argument=tuple(runs),
+        )
+
+    async def firings(self, name: str, *, limit: int = 100) -> list[Firing]:
+        """See `Store.firings`."""
+        return await self._call("firings", lambda: self.inner.firings(name, limit=limit))
 
     async def get(self, run_id: str) -> RunRow | None:
         """See `Store.get`."""
@@ -331,7 +451,16 @@ class UnreliableStore:
         return await self._call("check", self.inner.check)
 
 
-def _answer(future: asyncio.Future[Any], result: object, error: StepwellError | None) -> None:
+class _CutOff(Exception):
+    pass
+
+
+def _cut_off(point: str) -> None:
+    if point == "commit":
+        raise _CutOff
+
+
+def _answer(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:
     if future.done():  # nobody waits any more
         return
     if error is None:

@@ -23,11 +23,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from random import Random
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from stepwell.engine.clock import LONGEST_ALARM
 
 T = TypeVar("T")
+L = TypeVar("L", bound="SimLoop")
 
 BASE = 1_800_000_000_000_000
 """The wall time at which virtual time begins (microseconds; in January 2027)."""
@@ -46,19 +47,38 @@ class OutOfTime(AssertionError):
     """Nothing is ready and no timer is set, or the virtual time limit has passed: what is awaited cannot come."""
 
 
+class Outside(Protocol):
+    """Real work outside all loops, such as threads, for which time stands still."""
+
+    def take_in(self) -> bool:
+        """Hand one thing that has come to its loop, waiting for it if need be; False when nothing is under way."""
+
+
 class VirtualTime:
     """The time of any number of `SimLoop`s, in whole microseconds from 0.
 
     Args:
         seed: decides every choice.
         dawdle: the chance that time passes after a batch although more is ready.
+        restless: batches in a row without a moment's rest that are taken for spinning.
+        outside: what is waited for before time moves.
     """
 
-    def __init__(self, seed: int | str = 0, *, dawdle: float = 0.0) -> None:
+    def __init__(
+        self,
+        seed: int | str = 0,
+        *,
+        dawdle: float = 0.0,
+        restless: int = RESTLESS,
+        outside: Outside | None = None,
+    ) -> None:
         self.micros = 0
         self.batches = 0
         self._chance = Random(seed)
         self._dawdle = dawdle
+        self._restless = restless
+        self._outside = outside
+        self._since_rest = 0
         self._timers: list[tuple[int, int, asyncio.TimerHandle, SimLoop]] = []
         self._set = 0
         self._loops: list[SimLoop] = []
@@ -71,22 +91,43 @@ class VirtualTime:
             OutOfTime: nothing can happen any more, or `limit` microseconds of virtual time have passed.
         """
         end = None if limit is None else self.micros + limit
-        restless = 0
+        self._since_rest = 0
         while not until():
-            self._ring()
-            ready = [loop for loop in self._loops if loop.ready and not loop.frozen]
-            if ready:
-                restless += 1
-                if restless > RESTLESS:
-                    raise NeverAtRest(
-                        f"{RESTLESS:,} batches in a row at {self.micros} µs, and still something is ready"
-                    )
-                self._batch(ready[0] if len(ready) == 1 else self._chance.choice(ready))
-                continue
-            restless = 0
-            if not self._timers or (end is not None and self._timers[0][0] > end):
+            if not self._go_on(end):
                 raise OutOfTime(f"at {self.micros} µs nothing is ready, and the next timer is too far away or missing")
-            self.micros = max(self.micros, self._timers[0][0])
+
+    def pass_by(self, duration: int, *, until: Callable[[], bool]) -> bool:
+        """Let time pass, with all that comes due in it; True as soon as `until()` holds, which is asked as by `run`.
+
+        A duration of 0 runs what is ready now. Raises `NeverAtRest`.
+        """
+        end = self.micros + duration
+        self._since_rest = 0
+        while not until():
+            if not self._go_on(end):
+                self.micros = max(self.micros, end)
+                return False
+        return True
+
+    def _go_on(self, end: int | None) -> bool:
+        """Run one batch, or else jump to the next timer; False when there is none up to `end`."""
+        self._ring()
+        ready = [loop for loop in self._loops if loop.ready and not loop.frozen]
+        if ready:
+            self._since_rest += 1
+            if self._since_rest > self._restless:
+                raise NeverAtRest(
+                    f"{self._restless:,} batches in a row at {self.micros} µs, and still something is ready"
+                )
+            self._batch(ready[0] if len(ready) == 1 else self._chance.choice(ready))
+            return True
+        if self._outside is not None and self._outside.take_in():
+            return True
+        self._since_rest = 0
+        if not self._timers or (end is not None and self._timers[0][0] > end):
+            return False
+        self.micros = max(self.micros, self._timers[0][0])
+        return True
 
     def _batch(self, loop: SimLoop) -> None:
         self.batches += 1
@@ -115,6 +156,10 @@ class VirtualTime:
     def loop(self, name: str = "process") -> SimLoop:
         """A new event loop that lives in this time."""
         loop = SimLoop(self, name)  # type: ignore[abstract]  # the end of this module answers every method
+        return self.add(loop)
+
+    def add(self, loop: L) -> L:
+        """Let a loop of another kind live in this time."""
         self._loops.append(loop)
         return loop
 
@@ -287,12 +332,13 @@ class VirtualClock:
     """The engine's clock on a `SimLoop`: `BASE` plus virtual time, plus what `jump` has added.
 
     As with the machine's clock, an alarm may ring before `now()` has reached its time: when the clock was set back
-    meanwhile, and after `LONGEST_ALARM` in any case.
+    meanwhile, and after `longest_alarm` in any case (microseconds).
     """
 
-    def __init__(self, loop: SimLoop, *, base: int = BASE) -> None:
+    def __init__(self, loop: SimLoop, *, base: int = BASE, longest_alarm: int = LONGEST_ALARM) -> None:
         self._loop = loop
         self._base = base
+        self._longest_alarm = longest_alarm
 
     def now(self) -> int:
         """Microseconds since 1970-01-01T00:00:00Z."""
@@ -304,7 +350,7 @@ class VirtualClock:
 
     def call_at(self, when: int, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """See `engine.clock.Clock`."""
-        delay = max(0, min(when - self.now(), LONGEST_ALARM))
+        delay = max(0, min(when - self.now(), self._longest_alarm))
         return self._loop.call_later(delay / 1_000_000, callback)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from stepwell.app import Stepwell
-from stepwell.authoring.context import AttemptContext, current
 from stepwell.cli.parts import words
 from stepwell.cli.parts.call import Call
 from stepwell.cli.parts.endings import INTERRUPTED, TERMINATED
@@ -20,11 +19,12 @@ from stepwell.cli.parts.screens import Screen
 from stepwell.cli.parts.stopping import Stop
 from stepwell.cli.parts.tracker import Tracker
 from stepwell.errors import RequestRefused
+from stepwell.logging import where_am_i
 from stepwell.model.durations import micros
 from stepwell.model.entries import OnChange
 from stepwell.model.ids import SECOND
 from stepwell.model.state import State
-from stepwell.observe.logs import JsonLines, Place, RunHandler
+from stepwell.observe.logs import JsonLines, RunHandler
 from stepwell.stores.protocol import Store
 
 _POLL: Final = 0.1
@@ -224,16 +224,6 @@ class _Aloud(logging.Handler):
             error = record.exc_info[1] if record.exc_info else None
             what = f": {type(error).__name__}: {error}" if error is not None else ""
             self._screen.note(f"{record.levelname.lower()}: {record.getMessage()}{what}")
-
-
-def where_am_i() -> Place | None:
-    """In which run, step and attempt this code runs; None outside any."""
-    context = current.get()
-    if context is None:
-        return None
-    if isinstance(context, AttemptContext):
-        return context.run_id, context.step, context.attempt
-    return context.identity.run_id, "", 0
 
 
 async def has_unheard_pause(store: Store, run_id: str) -> bool:

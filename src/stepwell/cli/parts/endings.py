@@ -16,6 +16,7 @@ import msgspec
 from stepwell.cli.parts.call import Call
 from stepwell.errors import (
     DefinitionError,
+    RequestNotFound,
     RunCancelled,
     RunFailed,
     RunNotFound,
@@ -47,7 +48,7 @@ class StoreMissing(StoreUnusable):
 def exit_code(error: StepwellError) -> int:
     """The exit code that an error stands for."""
     match error:
-        case RunNotFound() | TargetMissing() | StoreMissing():
+        case RunNotFound() | RequestNotFound() | TargetMissing() | StoreMissing():
             return NOT_FOUND
         case DefinitionError() | StoreUnusable():
             return USAGE

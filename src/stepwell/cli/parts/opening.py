@@ -19,6 +19,8 @@ from stepwell.stores import open_store
 
 T = TypeVar("T")
 
+STRICT_VARIABLE: Final = "STEPWELL_STRICT"
+
 GRACE: Final = "10s"
 """How long attempts in flight may go on when a command that drives ends."""
 
@@ -39,7 +41,12 @@ def engine(
     call: Call, workflows: Iterable[Workflow[..., Any]] = (), *, grace: str = GRACE
 ) -> Stepwell:  # Any: whatever they return
     """A process that drives these workflows' runs; opening it raises `StoreBusy` when another one does."""
-    return Stepwell(call.store, workflows=workflows, grace=grace)
+    return Stepwell(call.store, workflows=workflows, grace=grace, strict=is_strict())
+
+
+def is_strict() -> bool:
+    """Whether `STEPWELL_STRICT` asks for strict engines: it is set, and not to 0, no, off or false."""
+    return os.environ.get(STRICT_VARIABLE, "").lower() not in ("", "0", "no", "off", "false")
 
 
 async def driver_of(call: Call) -> str | None:

@@ -31,8 +31,8 @@ class Batch:
         touched = self._touched
         if isinstance(change, Creation):
             run_id = change.new.run_id
-            if run_id in touched:
-                return False
+            if run_id in touched or (change.new.unique and (self.appends or self.posts)):
+                return False  # whether a unique key is free is decided by what came before
             touched[run_id] = _CREATES
             self.creates.append(change)
         else:

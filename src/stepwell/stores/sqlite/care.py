@@ -39,7 +39,7 @@ def delete(group: Group, *, finished_before: int, limit: int) -> int:
         return 0
     runs = [row[0] for row in session.among("runs_of_trees", roots)]
     digests = [row[0] for row in session.among("uses_of_runs", runs)]
-    for name in ("delete_entries", "delete_messages", "delete_uses", "delete_runs"):
+    for name in ("delete_entries", "delete_messages", "delete_waits", "delete_uses", "delete_runs"):
         session.among(name, runs)
         group.at("rows")
     if digests:
@@ -92,8 +92,8 @@ def check(session: Session, lock: Path) -> Iterator[Finding]:
     ]
     yield Finding(not gaps, "journals", "; ".join(gaps) or "no gaps")
     yield _blobs(session)
-    homeless = session.one("homeless") or (0, 0, 0, 0)
-    names = ("entries", "messages", "blob uses", "blobs")
+    homeless = session.one("homeless") or (0, 0, 0, 0, 0, 0)
+    names = ("entries", "messages", "blob uses", "blobs", "open waits", "firings")
     lost = [f"{number} {name}" for number, name in zip(homeless, names, strict=True) if number]
     yield Finding(not lost, "orphans", ", ".join(lost) or "none")
     yield from _surroundings(session, lock)

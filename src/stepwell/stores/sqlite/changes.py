@@ -48,6 +48,8 @@ class Appending:
         self.children = [Creation(child, None) for child in append.children]
         self.size += sum(child.size for child in self.children)
         self.size += sum(map(len, append.blobs.values()))
+        if append.events:
+            self.size += sum(len(event.body) for event in append.events)
         self.plain = bool(self.rows) and not (
             not append.progress
             or self.digests
@@ -57,6 +59,9 @@ class Appending:
             or append.blobs
             or gives_up(append)
             or append.finished_at is not None
+            or append.opened
+            or append.closed
+            or append.events
         )
         self.outcome: None = None
         self.error: BaseException | None = None
@@ -80,10 +85,10 @@ class Call:
 
     __slots__ = ("error", "function", "future", "outcome", "size")
 
-    def __init__(self, function: Callable[[Group], object], future: asyncio.Future[Any]) -> None:
+    def __init__(self, function: Callable[[Group], object], future: asyncio.Future[Any], *, size: int = 0) -> None:
         self.function = function
         self.future = future  # of whatever the function returns; the caller knows the type
-        self.size = 0
+        self.size = size
         self.outcome: object = None
         self.error: BaseException | None = None
 

@@ -137,16 +137,16 @@ class Committer:
             group = Group(self.session, self.holdings, self.hook)
             for change in changes:
                 mark = group.mark()
-                execute("SAVEPOINT change")
+                execute("SAVEPOINT stepwell_change")
                 try:
                     group.carry_one(change)
                 except Exception as error:
                     if _of_the_file(error):
                         raise
-                    execute("ROLLBACK TO change")
+                    execute("ROLLBACK TO stepwell_change")
                     group.undo(mark)
                     change.error = self._explained(error, change)
-                execute("RELEASE change")
+                execute("RELEASE stepwell_change")
             self._end(group)
         except Exception as error:
             self._roll_back()

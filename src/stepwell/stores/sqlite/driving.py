@@ -96,7 +96,7 @@ def claim(group: Group, worker: str, *, workflows: Sequence[str], now: int, limi
         posted = message(columns)
         mail.setdefault(posted.run_id, []).append(posted)
     for number, row in rows.items():
-        group.take(row.run_id, Owned(number, row.status, False))
+        group.take(row.run_id, Owned(number, row.status, False, row.held_until is not None))
     first = rows[numbers[0]]
     group.proof = ("run_position", (numbers[0],), (first.next_seq, first.status, worker, first.updated_at))
     return [Claimed(rows[number], tuple(mail.get(rows[number].run_id, ()))) for number in numbers]

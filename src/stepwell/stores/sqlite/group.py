@@ -16,12 +16,14 @@ import msgspec
 
 from stepwell.errors import CorruptJournal, Fenced, StepwellBug, StepwellError
 from stepwell.model.lifecycle import TERMINAL, Status
-from stepwell.stores.rules import first_row, gives_up, wake_after
-from stepwell.stores.sqlite import posting
+from stepwell.stores.protocol import Message, NewMessage
+from stepwell.stores.rules import first_row, gives_up, let_in_at, wake_after
+from stepwell.stores.sqlite import events, keys, posting, waits
 from stepwell.stores.sqlite.batch import Batch
 from stepwell.stores.sqlite.changes import Appending, Call, Change, Creation, Posting
 from stepwell.stores.sqlite.rows import row_values, run_row
 from stepwell.stores.sqlite.session import Session
+from stepwell.stores.tables import Event, NewEvent
 
 Hook: TypeAlias = Callable[[str], None]
 Proof: TypeAlias = tuple[str, tuple[object, ...], tuple[object, ...] | None]
@@ -38,6 +40,7 @@ class Owned(msgspec.Struct, frozen=True, gc=False):
     number: int
     status: Status
     sleeps: bool
+    held: bool = False
 
 
 Mark: TypeAlias = tuple[dict[str, "Owned | None"], int, Proof | None]
@@ -162,28 +165,31 @@ class Group:
     # -- the parts ----------------------------------------------------------------------------------------------
     def _carry(self, batch: Batch) -> None:
         if batch.creates:
-            self._create(batch.creates)
+            self.create(batch.creates)
         if batch.appends:
             self._append(list(batch.appends.values()))
         if batch.posts:
             self._post(batch.posts, strict=True)
 
-    def _create(self, creations: Sequence[Creation]) -> None:
-        """Insert the runs whose ids are free; the others get the rows that are there."""
+    def create(self, creations: Sequence[Creation]) -> None:
+        """Insert the runs whose ids and unique keys are free; the others get the rows of those who have them."""
         session = self.session
         known = {
             row[1]: run_row(row[1:])
             for row in session.among("runs_named", [creation.new.run_id for creation in creations])
         }
+        unique = keys.Keys(session, [creation.new for creation in creations])
         fresh: list[Creation] = []
         for creation in creations:
             new = creation.new
-            if (there := known.get(new.run_id)) is not None:
+            there = known.get(new.run_id) or unique.holder(new)
+            if there is not None:
                 creation.outcome = there
                 continue
             if new.owner is not None:
                 self.require_driving(new.owner)
-            creation.outcome = known[new.run_id] = first_row(new)
+            creation.outcome = known[new.run_id] = row = first_row(new)
+            unique.take(new, row)
             fresh.append(creation)
         if not fresh:
             return
@@ -194,8 +200,15 @@ class Group:
         first = self._next_run
         self._next_run += len(fresh)
         numbers = range(first, self._next_run)
+        unique.free()
         session.insert("insert_runs", [
-            (number, *row_values(creation.outcome))
+            (
+                number,
+                *row_values(creation.outcome),
+                let_in_at(creation.new),
+                creation.new.awaited,
+                *unique.columns(creation.new),
+            )
             for number, creation in zip(numbers, fresh, strict=True)
             if creation.outcome is not None
         ])  # fmt: skip
@@ -203,8 +216,28 @@ class Group:
         self._write(fresh, numbers)
         for number, creation in zip(numbers, fresh, strict=True):
             if creation.new.owner is not None:
-                self.take(creation.new.run_id, Owned(number, "pending", False))
+                self.take(creation.new.run_id, Owned(number, creation.new.status, False))
         self.proof = ("run_exists", (fresh[0].new.run_id,), (1,))
+
+    def publish(self, news: Sequence[NewEvent]) -> list[Event | None]:
+        """Store events, and wake who waits for them; those that are there already give None."""
+        stored = events.store(self.session, news)
+        fresh = [event for event in stored if event is not None]
+        if fresh:
+            self.rows_written += len(fresh)
+            self.bytes_written += sum(len(event.body) for event in fresh)
+            self.proof = ("event_exists", (fresh[-1].position,), (1,))
+            self.at("published")
+        return stored
+
+    def post(self, message: NewMessage) -> Message:
+        """Post one message, which was not posted before."""
+        one = Posting(message, None)
+        self._post([one], strict=True)
+        if one.error is not None:
+            raise one.error
+        assert one.outcome is not None
+        return one.outcome
 
     def _write(self, changes: Sequence[Creation | Appending], numbers: Sequence[int]) -> None:
         """Insert the entries of runs with these numbers, and the blobs that go with them."""
@@ -235,7 +268,11 @@ class Group:
         self._consume(appends, numbers)
         children = [child for appending in appends for child in appending.children]
         if children:
-            self._create(children)
+            self.create(children)
+        self._note_waits(lines)
+        published = [event for appending in appends for event in appending.append.events]
+        if published:
+            self.publish(published)
         posts = [Posting(message, None) for appending in appends for message in appending.append.posts]
         if posts:
             self._post(posts, strict=False)
@@ -274,6 +311,7 @@ class Group:
     def _move(self, lines: Sequence[list[Appending]]) -> None:
         going: list[tuple[object, ...]] = []
         changing: list[tuple[object, ...]] = []
+        left: list[int] = []
         for line in lines:
             first, last = line[0].append, line[-1].append
             owned = self._owned(first.run_id)
@@ -294,10 +332,14 @@ class Group:
                 going.append(row)
                 continue
             changing.append((*row, wake_at, last.finished_at, ends, progress))
-            self._taken[first.run_id] = Owned(owned.number, last.status, wake_at is not None)
+            self._taken[first.run_id] = Owned(owned.number, last.status, wake_at is not None, owned.held)
+            if owned.held and last.status in TERMINAL:
+                left.append(owned.number)
         tail = (self.holdings.worker,)
         moved = self.session.update("advance_going", going, tail) if going else 0
         moved += self.session.update("advance", changing, tail) if changing else 0
+        if left:
+            self.session.among("leave_queues", left)
         if moved != len(lines):
             raise Unequal
 
@@ -328,6 +370,16 @@ class Group:
                 f"run {appends[0].append.run_id} consumes messages that are not in its mailbox: "
                 f"{list(appends[0].append.consumed)}"
             )
+
+    def _note_waits(self, lines: Sequence[list[Appending]]) -> None:
+        """Open and close waits, if there is one to open or close."""
+        changing = [
+            ([appending.append for appending in line], self._number(line[0]))
+            for line in lines
+            if line[-1].append.status in TERMINAL or any(one.append.opened or one.append.closed for one in line)
+        ]
+        if changing:
+            waits.note(self.session, ((number, appends) for appends, number in changing))
 
     def _wake_unseen(self, lines: Sequence[list[Appending]]) -> None:
         """A run that is given up while a message came that its owner was not shown is due again: no lost wake-up."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from stepwell.errors import RunNotFound, StepwellError
-from stepwell.stores.protocol import Message
-from stepwell.stores.rules import refusal
+from stepwell.stores.protocol import Message, NewMessage
+from stepwell.stores.rules import ABOUT_A_WAIT, earliest, no_such_wait, refusal
+from stepwell.stores.sqlite import waits
 from stepwell.stores.sqlite.changes import Posting
 from stepwell.stores.sqlite.rows import COLUMNS
 from stepwell.stores.sqlite.session import Session
 
 _STATUS = 1 + COLUMNS.index("status")
 _OWNER = 1 + COLUMNS.index("owner")
+_WAKE_AT = 1 + COLUMNS.index("wake_at")
+_HELD_UNTIL = 1 + COLUMNS.index("held_until")
 
 
 def post(session: Session, postings: Sequence[Posting], *, strict: bool) -> list[Message]:
@@ -23,17 +27,18 @@ def post(session: Session, postings: Sequence[Posting], *, strict: bool) -> list
     """
     runs = {row[1]: row for row in session.among("runs_named", list({posting.message.run_id for posting in postings}))}
     before = _posted_before(session, postings, {run_id: row[0] for run_id, row in runs.items()})
+    open_waits = waits.owners(session, [p.message.name for p in postings if p.message.kind in ABOUT_A_WAIT])
     id = last_message(session)
     posted: list[Message] = []
     rows: list[tuple[object, ...]] = []
-    wakes: dict[int, int] = {}
+    alarms = _Alarms()
     for posting in postings:
         new = posting.message
         row = runs.get(new.run_id)
         identity = (row[0] if row is not None else 0, new.kind, new.name, new.key)
         if new.key and identity in before:
             continue
-        if (error := _refusal(session, posting, row)) is not None:
+        if (error := _refusal(session, posting, row, open_waits)) is not None:
             posting.error = error if strict else None
             continue
         before.add(identity)
@@ -42,12 +47,41 @@ def post(session: Session, postings: Sequence[Posting], *, strict: bool) -> list
         posted.append(posting.outcome)
         rows.append((id, *identity, new.body, new.at, new.by))
         if row is not None and row[_OWNER] is None:
-            wakes[row[0]] = min(new.at, wakes.get(row[0], new.at))
+            alarms.note(row, new)
     if rows:
         session.insert("insert_messages", rows)
-    if wakes:
-        session.update("wake", list(wakes.items()))
+    alarms.set(session)
     return posted
+
+
+class _Alarms:
+    """When the addressees want to be driven after these messages."""
+
+    def __init__(self) -> None:
+        self._wakes: dict[int, int] = {}
+        self._put_off: dict[int, tuple[int | None, int | None]] = {}
+
+    def note(self, row: Sequence[Any], new: NewMessage) -> None:  # columns as SQLite hands them over
+        """An unowned run gets a message; those of one run are noted in order."""
+        number = row[0]
+        put_off = self._put_off.get(number)
+        held_until = row[_HELD_UNTIL] if put_off is None else put_off[1]
+        if new.kind == "input" and new.wake_at is not None:
+            wake_at = self._wakes.pop(number, row[_WAKE_AT])
+            self._put_off[number] = (new.wake_at, None) if held_until is None else (wake_at, new.wake_at)
+        elif held_until is not None and new.kind != "cancel":
+            pass  # its queue holds it
+        elif put_off is not None:
+            self._put_off[number] = (earliest(put_off[0], new.at), held_until)
+        else:
+            self._wakes[number] = min(new.at, self._wakes.get(number, new.at))
+
+    def set(self, session: Session) -> None:
+        """Write it to the rows."""
+        if self._wakes:
+            session.update("wake", list(self._wakes.items()))
+        if self._put_off:
+            session.update("put_off", [(number, *times) for number, times in self._put_off.items()])
 
 
 def last_message(session: Session) -> int:
@@ -66,8 +100,13 @@ def _posted_before(session: Session, postings: Sequence[Posting], numbers: dict[
     return set(session.matching("posted_before", keyed)) if keyed else set()
 
 
-def _refusal(session: Session, posting: Posting, row: Sequence[object] | None) -> StepwellError | None:
-    run_id = posting.message.run_id
+def _refusal(
+    session: Session, posting: Posting, row: Sequence[Any] | None, open_waits: dict[str, int]
+) -> StepwellError | None:
+    message = posting.message
     if row is None:
-        return RunNotFound(f"no run {run_id} in {session.path}")
-    return refusal(posting.message.kind, run_id, row[_STATUS])  # type: ignore[arg-type]  # a column; only ours are stored
+        return RunNotFound(f"no run {message.run_id} in {session.path}")
+    error = refusal(message.kind, message.run_id, row[_STATUS], owned=row[_OWNER] is not None)
+    if error is None and message.kind in ABOUT_A_WAIT and open_waits.get(message.name) != row[0]:
+        return no_such_wait(message)
+    return error

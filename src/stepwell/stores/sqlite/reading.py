@@ -140,6 +140,7 @@ def find(session: Session, where: Filter) -> list[RunRow]:
         ("find_workflow", where.workflow or None),
         ("find_root", where.root or None),
         ("find_parent", where.parent or None),
+        ("find_queue", where.queue or None),
         ("find_created_after", where.created_after),
         ("find_created_before", where.created_before),
     ]

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from stepwell.errors import StepwellError, StoreError, StoreUnusable
 from stepwell.stores.protocol import Append, Claimed, Filter, Finding, Message, NewMessage, NewRun, RunRow, Stored
-from stepwell.stores.sqlite import care, driving, reading
+from stepwell.stores.sqlite import care, driving, events, queues, reading, transact, triggers, waits
 from stepwell.stores.sqlite.changes import Appending, Call, Creation, Posting
 from stepwell.stores.sqlite.committer import Committer
 from stepwell.stores.sqlite.group import Group, Hook
@@ -21,6 +21,17 @@ from stepwell.stores.sqlite.reading import Readers
 from stepwell.stores.sqlite.schema import write_connection
 from stepwell.stores.sqlite.session import Session
 from stepwell.stores.sqlite.writer import Writer
+from stepwell.stores.tables import (
+    Admission,
+    Event,
+    Firing,
+    NewEvent,
+    OpenKind,
+    OpenWait,
+    Queue,
+    QueueRow,
+    TriggerRow,
+)
 
 T = TypeVar("T")
 
@@ -63,6 +74,8 @@ class SqliteStore:
     `inline_commits` may be set while nothing else is going on in the process: `create`, `append` and `post` then
     commit on the caller's thread, as long as commits are quick, and return futures that are done.
     """
+
+    is_shared = True
 
     def __init__(self, path: Path, *, url: str = "") -> None:
         self.url = url or f"sqlite:///{path}"
@@ -129,7 +142,8 @@ class SqliteStore:
     def fault(self, hook: Hook | None) -> None:
         """Have `hook` called with the name of each point inside a transaction, on the thread that writes.
 
-        Points: `rows`, `entries`, `posted`, `commit`, and `committed` after it. What the hook raises happens there.
+        Points: `rows`, `entries`, `posted`, `published`, `commit`, and `committed` after it. What the hook raises
+        happens there.
         """
         self._hook = hook
         if self._parts is not None:
@@ -206,6 +220,23 @@ class SqliteStore:
         parts.writer.submit(Posting(message, future))
         return future
 
+    def transact(
+        self,
+        run_id: str,
+        epoch: int,
+        work: Callable[[Any], NewMessage],  # Any: a sqlite3.Connection, guarded
+    ) -> asyncio.Future[Message]:
+        """See `Store.transact`. `work` is called on the writer's thread and holds up everybody else who writes.
+
+        Its connection has `execute`, `executemany`, `cursor` and `row_factory`. Ending the transaction, settings,
+        temporary tables and Stepwell's own tables are refused with `DefinitionError`.
+        """
+        parts = self._here()
+        future: asyncio.Future[Message] = parts.loop.create_future()
+        change = Call(lambda group: transact.transact(group, change, run_id, epoch, work), future)
+        parts.writer.submit(change)
+        return future
+
     async def messages(self, *, after: int, owner: str) -> list[Message]:
         """See `Store.messages`."""
         return await self._read(lambda session: reading.messages(session, after=after, owner=owner))
@@ -219,6 +250,85 @@ class SqliteStore:
         parts = self._here()
         before, parts.data_version = parts.data_version, parts.writer.changed_elsewhere()
         return before != parts.data_version
+
+    # -- events and open waits ----------------------------------------------------------------------------------
+    def publish(self, event: NewEvent) -> asyncio.Future[Event | None]:
+        """See `Store.publish`."""
+        parts = self._here()
+        future: asyncio.Future[Event | None] = parts.loop.create_future()
+        parts.writer.submit(Call(lambda group: group.publish([event])[0], future, size=len(event.body)))
+        return future
+
+    async def events(
+        self, *, after: int = 0, topic: str | None = None, since: int = 0, limit: int = 1000
+    ) -> list[Event]:
+        """See `Store.events`."""
+        return await self._read(
+            lambda session: events.read(session, after=after, topic=topic, since=since, limit=limit)
+        )
+
+    async def last_event(self) -> int:
+        """See `Store.last_event`."""
+        return await self._read(events.last)
+
+    async def forget_events(self, *, before: int) -> int:
+        """See `Store.forget_events`."""
+        return await self._call(lambda group: events.forget(group, before=before))
+
+    async def open_waits(
+        self, kind: OpenKind, *, id: str = "", run_id: str = "", name: str = "", limit: int = 1000, offset: int = 0
+    ) -> list[OpenWait]:
+        """See `Store.open_waits`."""
+        return await self._read(
+            lambda session: waits.find(session, kind, id=id, run_id=run_id, name=name, limit=limit, offset=offset)
+        )
+
+    # -- queues -------------------------------------------------------------------------------------------------
+    async def put_queue(self, queue: Queue) -> None:
+        """See `Store.put_queue`."""
+        await self._call(lambda group: queues.put(group, queue))
+
+    async def queues(self) -> list[QueueRow]:
+        """See `Store.queues`."""
+        return await self._read(queues.rows)
+
+    async def admit(self, name: str, *, now: int, limit: int = 1000) -> Admission:
+        """See `Store.admit`."""
+        return await self._call(lambda group: queues.admit(group, name, now=now, limit=limit))
+
+    # -- triggers -----------------------------------------------------------------------------------------------
+    async def put_trigger(self, trigger: TriggerRow) -> None:
+        """See `Store.put_trigger`."""
+        await self._call(lambda group: triggers.put(group, trigger))
+
+    async def triggers(self) -> list[TriggerRow]:
+        """See `Store.triggers`."""
+        return await self._read(triggers.read)
+
+    async def remove_trigger(self, name: str) -> bool:
+        """See `Store.remove_trigger`."""
+        return await self._call(lambda group: triggers.remove(group, name))
+
+    async def advance(
+        self,
+        name: str,
+        *,
+        seen: int,
+        cursor: int,
+        next_at: int | None,
+        firings: Sequence[Firing] = (),
+        runs: Sequence[NewRun] = (),
+    ) -> bool:
+        """See `Store.advance`."""
+        return await self._call(
+            lambda group: triggers.advance(
+                group, name, seen=seen, cursor=cursor, next_at=next_at, firings=firings, runs=runs
+            )
+        )
+
+    async def firings(self, name: str, *, limit: int = 100) -> list[Firing]:
+        """See `Store.firings`."""
+        return await self._read(lambda session: triggers.firings(session, name, limit=limit))
 
     # -- index --------------------------------------------------------------------------------------------------
     async def get(self, run_id: str) -> RunRow | None:

@@ -21,6 +21,8 @@ _FORBIDDEN: Final = frozenset(
     {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
 )
 
+_SERIOUS: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY})
+
 
 def code_of(error: sqlite3.Error) -> int:
     """SQLite's extended result code; 0 when the error did not come from SQLite."""
@@ -45,6 +47,14 @@ def is_fsync(error: sqlite3.Error) -> bool:
 def is_damage(error: sqlite3.Error) -> bool:
     """The file is not a database, or not a whole one."""
     return code_of(error) & 0xFF in _DAMAGED
+
+
+def is_of_the_file(error: Exception) -> bool:
+    """Whether it is trouble with the file, and not with what a statement asked for."""
+    if not isinstance(error, sqlite3.Error):
+        return False
+    code = code_of(error)
+    return is_full(error) or is_damage(error) or is_busy(error) or code & 0xFF in _SERIOUS
 
 
 def translated(error: sqlite3.Error, path: Path) -> StoreError:

@@ -27,6 +27,9 @@ DELETE FROM journal WHERE run IN ([?]*)
 -- name: delete_messages
 DELETE FROM mailbox WHERE run IN ([?]*)
 
+-- name: delete_waits
+DELETE FROM waits WHERE run IN ([?]*)
+
 -- name: delete_uses
 DELETE FROM blob_uses WHERE run IN ([?]*)
 
@@ -50,7 +53,11 @@ SELECT
     (SELECT count(*) FROM journal WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = journal.run)),
     (SELECT count(*) FROM mailbox WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = mailbox.run)),
     (SELECT count(*) FROM blob_uses WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = blob_uses.run)),
-    (SELECT count(*) FROM blobs WHERE NOT EXISTS (SELECT 1 FROM blob_uses WHERE blob_uses.hash = blobs.hash))
+    (SELECT count(*) FROM blobs WHERE NOT EXISTS (SELECT 1 FROM blob_uses WHERE blob_uses.hash = blobs.hash)),
+    (SELECT count(*) FROM waits WHERE NOT EXISTS (
+        SELECT 1 FROM runs WHERE runs.id = waits.run AND runs.status NOT IN ('completed', 'failed', 'cancelled')
+    )),
+    (SELECT count(*) FROM firings WHERE NOT EXISTS (SELECT 1 FROM triggers WHERE triggers.name = firings.trigger_name))
 
 -- name: missing_blobs
 SELECT runs.run_id, blob_uses.hash FROM blob_uses JOIN runs ON runs.id = blob_uses.run

@@ -37,6 +37,9 @@ AND root = ?
 -- name: find_parent
 AND parent = ?
 
+-- name: find_queue
+AND queue = ? AND queue <> ''
+
 -- name: find_label
 AND EXISTS (SELECT 1 FROM json_each(runs.labels) AS label WHERE label.key = ? AND label.atom = ?)
 

@@ -3,7 +3,7 @@
 
 -- name: run_columns
 run_id, workflow, version, status, root, parent, priority, labels, created_at, updated_at, finished_at, next_seq,
-epoch, owner, wake_at, claims, input_hash
+epoch, owner, wake_at, claims, input_hash, queue, queue_key, held_until
 
 -- name: run
 SELECT {run_columns} FROM runs WHERE run_id = ?
@@ -18,7 +18,18 @@ SELECT id, {run_columns} FROM runs WHERE id IN ([?]*)
 SELECT coalesce(max(id), 0) FROM runs
 
 -- name: insert_runs
-INSERT INTO runs (id, {run_columns}) VALUES [(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]*
+INSERT INTO runs (id, {run_columns}, admitted_at, awaited, unique_key, unique_until)
+VALUES [(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]*
+
+-- name: live_of_keys
+-- Who may keep these unique keys from others.
+SELECT unique_key, unique_until, {run_columns} FROM runs INDEXED BY runs_unique
+WHERE unique_key IS NOT NULL AND unique_key IN ([?]*)
+    AND status IN ('pending', 'running', 'waiting', 'paused', 'stuck')
+ORDER BY id
+
+-- name: free_keys
+UPDATE runs SET unique_key = NULL WHERE unique_key IS NOT NULL AND unique_key IN ([?]*)
 
 -- name: advance_going
 -- An append to a run that just goes on: nothing that stands in an index changes. The status is part of the fence
@@ -57,18 +68,34 @@ UPDATE runs SET wake_at = min(coalesce(runs.wake_at, v.at), v.at)
 FROM (SELECT column1 AS id, column2 AS seen, column3 AS at FROM (VALUES [(?, ?, ?)]*)) AS v
 WHERE runs.id = v.id AND runs.owner IS NULL AND EXISTS (
     SELECT 1 FROM mailbox WHERE mailbox.run = v.id AND mailbox.consumed_seq IS NULL AND mailbox.id > v.seen
+        AND (runs.held_until IS NULL OR mailbox.kind = 'cancel')
 )
+
+-- name: leave_queues
+-- Runs that have ended wait to be let in no longer.
+UPDATE runs SET held_until = NULL WHERE id IN ([?]*)
 
 -- name: wake
 UPDATE runs SET wake_at = v.at
 FROM (SELECT column1 AS id, column2 AS at FROM (VALUES [(?, ?)]*)) AS v
 WHERE runs.id = v.id AND runs.owner IS NULL AND (runs.wake_at IS NULL OR runs.wake_at > v.at)
 
+-- name: put_off
+-- Runs that have not begun want to be driven, or to be let in, at another time.
+UPDATE runs SET wake_at = v.wake_at, held_until = v.held_until
+FROM (SELECT column1 AS id, column2 AS wake_at, column3 AS held_until FROM (VALUES [(?, ?, ?)]*)) AS v
+WHERE runs.id = v.id AND runs.owner IS NULL
+
 -- name: posted_before
 SELECT mailbox.run, mailbox.kind, mailbox.name, mailbox.key
 FROM (SELECT column1 AS run, column2 AS kind, column3 AS name, column4 AS key FROM (VALUES [(?, ?, ?, ?)]*)) AS v
 JOIN mailbox ON mailbox.run = v.run AND mailbox.kind = v.kind AND mailbox.name = v.name AND mailbox.key = v.key
     AND mailbox.key <> ''
+
+-- name: message_posted
+SELECT mailbox.id, runs.run_id, mailbox.kind, mailbox.name, mailbox.body, mailbox.at, mailbox.sender
+FROM runs CROSS JOIN mailbox ON mailbox.run = runs.id
+WHERE runs.run_id = ? AND mailbox.kind = ? AND mailbox.name = ? AND mailbox.key = ? AND mailbox.key <> ''
 
 -- name: last_message
 SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'mailbox'), 0)
@@ -95,3 +122,6 @@ SELECT 1 FROM runs WHERE run_id = ?
 
 -- name: run_position
 SELECT next_seq, status, owner, updated_at FROM runs WHERE id = ?
+
+-- name: run_fence
+SELECT epoch, owner FROM runs WHERE run_id = ?

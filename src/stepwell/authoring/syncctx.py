@@ -1,0 +1,123 @@
+"""`ctx.sync`: the waiting verbs of a synchronous workflow body, which block instead of being awaited."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from stepwell.authoring.context import Saga, Selected
+from stepwell.authoring.ctx import body_of, ctx
+from stepwell.authoring.task import Task
+from stepwell.authoring.workflow import Workflow
+from stepwell.errors import WorkflowBodyError
+from stepwell.model.cloudevents import CloudEvent
+from stepwell.model.durations import Duration
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+
+class SyncCtx:
+    """`ctx.sync`: waiting verbs that block."""
+
+    def _run(self, what: str, coroutine: Coroutine[Any, Any, T]) -> T:
+        body = body_of(f"sync.{what}")
+        if body.blocking is None:
+            coroutine.close()
+            raise WorkflowBodyError(f"ctx.sync.{what} is for synchronous workflows; here write `await ctx.{what}`")
+        return cast("T", body.blocking(coroutine))
+
+    def sleep(self, duration: Duration) -> None:
+        """As `ctx.sleep`."""
+        self._run("sleep(…)", ctx.sleep(duration))
+
+    def signal(self, name: str, type: type[T], *, timeout: Duration | None = None) -> T:
+        """As `ctx.signal`."""
+        return self._run("signal(…)", ctx.signal(name, type, timeout=timeout))
+
+    def start(self, workflow: Workflow[P, T] | Task[P, T], *args: P.args, **kwargs: P.kwargs) -> str:
+        """As `ctx.start`."""
+        return self._run("start(…)", ctx.start(workflow, *args, **kwargs))
+
+    def start_new(self, workflow: Workflow[P, T] | Task[P, T], *args: P.args, **kwargs: P.kwargs) -> str:
+        """As `ctx.start_new`."""
+        return self._run("start_new(…)", ctx.start_new(workflow, *args, **kwargs))
+
+    @overload
+    def event(
+        self,
+        topic: str,
+        type: type[T],
+        *,
+        where: object = None,
+        timeout: Duration | None = None,
+        since: datetime | None = None,
+    ) -> CloudEvent[T]: ...
+
+    @overload
+    def event(
+        self,
+        topic: str,
+        *,
+        where: object = None,
+        timeout: Duration | None = None,
+        since: datetime | None = None,
+    ) -> CloudEvent[Any]: ...
+
+    def event(
+        self,
+        topic: str,
+        type: Any = Any,
+        *,
+        where: object = None,
+        timeout: Duration | None = None,
+        since: datetime | None = None,
+    ) -> CloudEvent[Any]:  # Any: the overloads say it
+        """As `ctx.event`."""
+        return self._run("event(…)", ctx.event(topic, type, where=where, timeout=timeout, since=since))
+
+    def ask(self, prompt: str, type: Any = None, **options: Any) -> Any:  # Any: as `ctx.ask`, which says what it takes
+        """As `ctx.ask`, with the same options."""
+        return self._run("ask(…)", ctx.ask(prompt, type, **options))
+
+    def select(self, **branches: Awaitable[Any]) -> Selected:  # Any: each its own
+        """As `ctx.select`; the branches are the awaitable forms: `ctx.signal(…)`, `charge.aio(…)`."""
+        return self._run("select(…)", ctx.select(**branches))
+
+    def map(
+        self,
+        function: Callable[[Item], Coroutine[Any, Any, T]],
+        items: Iterable[Item],
+        *,
+        concurrency: int | None = None,
+        label: str = "",
+    ) -> list[T]:
+        """As `ctx.map`; `function` is an async function of the body."""
+        return self._run("map(…)", ctx.map(function, items, concurrency=concurrency, label=label))
+
+    @contextlib.contextmanager
+    def saga(self) -> Iterator[Saga]:
+        """As `ctx.saga`: `with ctx.sync.saga():`."""
+        block = ctx.saga()
+        opened = self._run("saga()", _entered(block))
+        try:
+            yield opened
+        except BaseException as error:
+            self._run("saga()", _left(block, error))
+            raise
+        self._run("saga()", _left(block, None))
+
+
+async def _entered(block: AbstractAsyncContextManager[Saga]) -> Saga:
+    return await block.__aenter__()
+
+
+async def _left(block: AbstractAsyncContextManager[Saga], error: BaseException | None) -> None:
+    await block.__aexit__(type(error) if error is not None else None, error, None)
+
+
+SYNC = SyncCtx()

@@ -1,0 +1,180 @@
+"""Input requests of one run: what the inbox shows of them, and what people do with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from stepwell.engine.feed import Live
+from stepwell.model import cloudevents
+from stepwell.model.commands import AnswerInput, ReassignInput, RemindInput, SatisfyWait, WithdrawInput
+from stepwell.model.entries import (
+    AnyEntry,
+    InputAnswered,
+    InputReassigned,
+    InputReminded,
+    InputWithdrawn,
+    WaitSatisfied,
+    WaitStarted,
+    WaitTimedOut,
+    WaitWithdrawn,
+)
+from stepwell.model.ids import StepPath
+from stepwell.model.requests import InputRequest, is_settled, read_input_spec, request_id
+from stepwell.stores.protocol import Message
+from stepwell.stores.tables import NewEvent, OpenWait
+
+if TYPE_CHECKING:
+    from stepwell.engine.runner import Runner
+
+ASKED = "stepwell.input.asked"
+REMINDER = "stepwell.input.reminder"
+
+
+class AnswerBody(msgspec.Struct, frozen=True):
+    """What an answer message carries: which wait, and the answer as JSON."""
+
+    step: StepPath
+    value: msgspec.Raw
+
+
+class RequestBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a withdraw or reassign message carries."""
+
+    step: StepPath
+    reason: str = ""
+    who: tuple[str, ...] = ()
+
+
+class QuestionDesk:
+    """Keeps the rows by which others find a run's open waits, and takes what people send."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    # -- what others see ----------------------------------------------------------------------------------------
+
+    def noticed(self, entry: AnyEntry) -> None:
+        """An entry has just been folded in: put right what is seen from outside."""
+        match entry:
+            case WaitStarted() if entry.wait == "input":
+                self._show(entry.path)
+                self._announce(ASKED, entry.path)
+            case WaitStarted() if entry.wait == "event":
+                runner = self._runner
+                runner.ledger.opened[request_id(runner.run_id, entry.path)] = OpenWait(
+                    id=request_id(runner.run_id, entry.path),
+                    run_id=runner.run_id,
+                    kind="event",
+                    path=str(entry.path),
+                    name=entry.name,
+                    at=entry.at,
+                    due=entry.due,
+                )
+            case InputAnswered() | InputReassigned():
+                self._show(entry.path)
+            case InputReminded():
+                self._announce(REMINDER, entry.path)
+            case WaitSatisfied() | WaitTimedOut() | WaitWithdrawn() | InputWithdrawn():
+                id = request_id(self._runner.run_id, entry.path)
+                self._runner.ledger.opened.pop(id, None)
+                self._runner.ledger.closed.append(id)
+            case _:
+                pass
+
+    def request(self, path: StepPath) -> InputRequest | None:
+        """The open input request at a path, as the inbox shows it."""
+        state = self._runner.state
+        wait, asked = state.waits.get(path), state.asked.get(path)
+        if wait is None or asked is None:
+            return None
+        spec = read_input_spec(wait.spec)
+        return InputRequest(
+            id=request_id(state.run_id, path),
+            run_id=state.run_id,
+            workflow=state.workflow,
+            path=str(path),
+            step=path,
+            prompt=spec.prompt,
+            schema=msgspec.json.decode(spec.schema, type=dict),
+            who=spec.who,
+            quorum=spec.quorum,
+            agree=spec.agree,
+            answers=tuple((by, at) for by, _, at in asked.answers),
+            asked_at=wait.at,
+            due=wait.due,
+        )
+
+    def _show(self, path: StepPath) -> None:
+        found = self.request(path)
+        if found is not None:
+            self._runner.ledger.opened[found.id] = OpenWait(
+                id=found.id,
+                run_id=found.run_id,
+                kind="input",
+                path=found.path,
+                name=found.prompt,
+                at=found.asked_at,
+                due=found.due,
+                body=msgspec.json.encode(found),
+            )
+
+    def _announce(self, topic: str, path: StepPath) -> None:
+        """Tell the world: a mail about an open question is a workflow that listens to these events."""
+        found = self.request(path)
+        if found is None:
+            return
+        runner = self._runner
+        number = runner.state.asked[path].reminded
+        id = f"{found.id}-{number}"
+        data = msgspec.Raw(msgspec.json.encode(found))
+        source = f"stepwell/runs/{runner.run_id}"
+        body = cloudevents.envelope(topic, data, id=id, source=source, at=runner.now, subject=found.id)
+        runner.ledger.events.append(NewEvent(topic, source, id, body, runner.now))
+        runner.engine.feed.say(
+            Live(runner.run_id, "reminder" if topic == REMINDER else "asked", runner.now, {"id": found.id}, str(path))
+        )
+
+    # -- what people send ---------------------------------------------------------------------------------------
+
+    def take(self, message: Message) -> None:
+        """Act on an answer, withdrawal or reassignment; one for a request that has ended changes nothing."""
+        runner = self._runner
+        if message.kind == "answer":
+            self._answer(message)
+            return
+        body = msgspec.json.decode(message.body, type=RequestBody)
+        if message.kind == "reassign":
+            runner.apply(ReassignInput(body.step, body.who, message.by, body.reason))
+            return
+        for entry in runner.apply(WithdrawInput(body.step, message.by, body.reason)):
+            if isinstance(entry, InputWithdrawn):
+                runner.deliver_later(entry, msgspec.Raw(b"null"))
+
+    def _answer(self, message: Message) -> None:
+        runner = self._runner
+        body = msgspec.json.decode(message.body, type=AnswerBody)
+        wait = runner.state.waits.get(body.step)
+        runner.apply(AnswerInput(body.step, body.value, message.by))
+        asked = runner.state.asked.get(body.step)
+        if wait is None or asked is None:
+            return
+        spec = read_input_spec(wait.spec)
+        if not is_settled(spec, [(by, value) for by, value, _ in asked.answers]):
+            return
+        payload = body.value if not spec.quorum else _listed(asked.answers)
+        inline, blob = runner.ledger.stow(payload)
+        for entry in runner.apply(SatisfyWait(body.step, inline, blob, by=message.by)):
+            if isinstance(entry, WaitSatisfied):
+                runner.deliver_later(entry, payload)
+
+    def remind(self, path: StepPath) -> None:
+        """The time of a reminder has come."""
+        self._runner.apply(RemindInput(path))
+
+
+def _listed(answers: list[tuple[str, bytes, int]]) -> msgspec.Raw:
+    return msgspec.Raw(
+        msgspec.json.encode([{"value": msgspec.Raw(value), "by": by, "at": at} for by, value, at in answers])
+    )

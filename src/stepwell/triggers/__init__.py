@@ -1,0 +1,1 @@
+"""Standing rules that start runs: when, and how often."""

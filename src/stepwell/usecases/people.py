@@ -1,0 +1,105 @@
+"""People in the middle of runs: the inbox of open questions, and what can be done with one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from stepwell.engine.questions import AnswerBody, RequestBody
+from stepwell.errors import NotAllowed, RequestNotFound, WrongStatus
+from stepwell.model.checking import refuse
+from stepwell.model.codec import ValueCodec, is_typed
+from stepwell.model.requests import InputRequest
+from stepwell.stores.protocol import MessageKind
+from stepwell.stores.tables import OpenWait
+from stepwell.usecases.base import UseCases
+
+_ANY = ValueCodec(object, "an answer")
+
+
+class People(UseCases):
+    """Questions that workflows have asked with `ctx.ask`."""
+
+    async def inbox(self, who: str = "", run: str = "", *, limit: int = 1000, offset: int = 0) -> list[InputRequest]:
+        """Open questions, oldest first: of one run, and those that `who` may answer and has not, when given."""
+        rows = await self._open(run_id=run, limit=limit, offset=offset)
+        found = [msgspec.json.decode(row.body, type=InputRequest) for row in rows]
+        return [one for one in found if not who or (_may(one, who) and who not in _answered(one))]
+
+    async def request(self, id: str) -> InputRequest:
+        """One open question.
+
+        Raises:
+            RequestNotFound: it was answered, withdrawn, timed out, or never there.
+        """
+        rows = await self._open(id=id, limit=1)
+        if not rows:
+            raise RequestNotFound(f"no open question has the id {id!r}: it has been answered, withdrawn or timed out")
+        return msgspec.json.decode(rows[0].body, type=InputRequest)
+
+    async def answer(self, id: str, value: object = None, *, by: str = "") -> None:
+        """Answer a question; when this returns the answer is in the store, and its run goes on with it.
+
+        Args:
+            id: the question's id.
+            value: what the question's schema asks for, as JSON values or as the type that the workflow named.
+            by: who answers.
+
+        Raises:
+            RequestNotFound: the question is not open (any more).
+            AnswerInvalid: the value does not fit the schema; each field is named, and the question stays open.
+            NotAllowed: it is addressed to others.
+            WrongStatus: it has its answer already, or this person's.
+        """
+        question = await self.request(id)
+        if not _may(question, by):
+            raise NotAllowed(
+                f"question {id} is addressed to {', '.join(question.who)}"
+                + (f", not to {by}" if by else ": say who answers with by=")
+            )
+        if question.quorum and not by:
+            raise NotAllowed(f"question {id} asks {question.quorum} different people: say who answers with by=")
+        codec = ValueCodec(type(value), "an answer") if is_typed(value) else _ANY
+        data = codec.encode(value)
+        refuse(question.schema, msgspec.json.decode(data), f"the answer to question {id}")
+        body = msgspec.json.encode(AnswerBody(question.step, data))
+        # One key for a question to one person: of two answers at the same moment the second is told at once.
+        if not await self._post(question.run_id, "answer", id, body, by, by if question.quorum else "the answer"):
+            again = f"{by} has answered question {id}" if question.quorum else f"question {id} has been answered"
+            raise WrongStatus(f"{again} already; it cannot be answered twice")
+
+    async def withdraw(self, id: str, *, by: str = "", reason: str = "") -> None:
+        """Take a question back: the workflow gets `InputWithdrawn` where it waits.
+
+        Raises:
+            RequestNotFound: it is not open.
+        """
+        await self._about(id, "withdraw", by, reason, ())
+
+    async def reassign(self, id: str, who: Iterable[str], *, by: str = "", reason: str = "") -> None:
+        """Let others answer a question from now on (nobody named: anybody); answers that it has stay.
+
+        Raises:
+            RequestNotFound: it is not open.
+        """
+        await self._about(id, "reassign", by, reason, tuple(dict.fromkeys(who)))
+
+    async def _about(self, id: str, kind: MessageKind, by: str, reason: str, who: tuple[str, ...]) -> None:
+        question = await self.request(id)
+        body = msgspec.json.encode(RequestBody(question.step, reason, who))
+        await self._post(question.run_id, kind, id, body, by, "")
+
+    async def _open(self, *, id: str = "", run_id: str = "", limit: int, offset: int = 0) -> list[OpenWait]:
+        rows = await self.store.open_waits("input", id=id, run_id=run_id, limit=limit, offset=offset)
+        if self._engine is None:
+            return rows
+        return rows + await self._volatile.open_waits("input", id=id, run_id=run_id, limit=limit)
+
+
+def _may(question: InputRequest, who: str) -> bool:
+    return not question.who or who in question.who
+
+
+def _answered(question: InputRequest) -> set[str]:
+    return {by for by, _ in question.answers}
