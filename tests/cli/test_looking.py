@@ -14,7 +14,7 @@ from command_line import Cli, until
 def test_help_lists_every_command_with_a_line_without_loading_the_engine(cli: Cli) -> None:
     done = cli("--help")
     assert done.returncode == 0
-    names = "demo run runs show journal logs pause resume cancel retry signal state tasks doctor backup gc"
+    names = "demo run runs show graph journal logs pause resume cancel retry signal state tasks doctor backup gc"
     for name in names.split():
         assert f"\n  {name} " in done.stdout
     code = "import sys, stepwell.cli.main as m; m.main(['--help']); sys.exit('stepwell.app' in sys.modules)"

@@ -390,7 +390,9 @@ def test_what_does_not_fit_is_dropped_and_the_count_told_when_there_is_room() ->
     assert {number for number, _ in sent} == {3}
     assert messages[0] == "line 0"
     assert messages[-2] == "it burns"
-    assert messages[-1] == f"{101 - len(messages) + 1} log records were dropped: they came faster than they could be sent"
+    assert (
+        messages[-1] == f"{101 - len(messages) + 1} log records were dropped: they came faster than they could be sent"
+    )
 
 
 def test_a_record_survives_its_way_between_processes() -> None:

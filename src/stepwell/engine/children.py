@@ -120,7 +120,7 @@ class ChildDesk:
             command = CompleteAttempt(body.path, step.attempt, body.output, body.output_blob)
         for entry in runner.apply(command):
             if isinstance(entry, StepCompleted | StepFailed):
-                runner.deliver_later(entry, runner.payload(body.output, body.output_blob))
+                runner.body.deliver_later(entry, runner.body.payload(body.output, body.output_blob))
 
     def cancel(self, path: StepPath) -> None:
         """Tell the child of this step, if it is one, that nobody waits for it any more."""

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stepwell.authoring.workflow import Workflow
+from stepwell.engine.reading import read_run
 from stepwell.engine.runner import Runner
 from stepwell.engine.trials import Trials
 from stepwell.errors import Fenced, StoreError
 from stepwell.model.commands import Pause
 from stepwell.model.decide import decide
-from stepwell.model.entries import RunResumed
 from stepwell.model.ids import SECOND
 from stepwell.model.state import State, evolve, replay
-from stepwell.programs.matching import Records
 from stepwell.stores.protocol import Append, Claimed, Message, NewRun, RunRow, Store, Stored
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ BREATH = SECOND // 10
 
 READ_AT_ONCE = 16
 """Journals read side by side, so that the way to a reading thread and back is paid once for many."""
-
-READ_PAGE = 2000
-"""Entries of a journal read at a time."""
 
 CLAIM_PAGE = 200
 """Runs claimed, or dropped to make room, at a time."""
@@ -203,16 +199,17 @@ class Claims:
 
     async def _adopt(self, store: Store, claimed: Claimed) -> None:
         row = claimed.row
-        state, records = await _read(store, row.run_id)
-        wanted = records.blobs | ({state.input_blob} if state.input_blob else set())
-        blobs = {digest: await store.blob(digest) for digest in sorted(wanted)}
+        state, records = await read_run(store, row.run_id)
+        wanted = records.blobs | {state.input_blob} | {edit.input_blob for edit in state.edits.values()}
+        blobs = {digest: await store.blob(digest) for digest in sorted(wanted - {""})}
         if self._engine.closing:
             return
         if state.ended is None and state.pause is None and self.trials.is_guilty(claimed):
             reason = f"it was picked up {row.claims} times and made no progress; the last worker died each time"
             await self._set_aside(store, row, state, reason)
             return
-        workflow = self._engine.workflows[row.workflow]
+        # A function of another label drives nothing: its runner hears messages, an upgrade for one, and pauses the run.
+        workflow = self._engine.serving(row.workflow, state.version) or self._engine.workflows[row.workflow]
         runner = Runner(
             self._engine,
             store,
@@ -227,6 +224,11 @@ class Claims:
         self._engine.runners[row.run_id] = runner
         for message in self._early.pop(row.run_id, ()):
             runner.inbox.receive(message)
+        if (
+            row.epoch == 1
+        ):  # nobody has driven it here: a fork's or an imported run's questions are not in the inbox yet
+            for wait in tuple(state.waits.values()):
+                runner.questions.noticed(wait)
         runner.wake()
 
     async def _set_aside(self, store: Store, row: RunRow, state: State, reason: str) -> None:
@@ -267,19 +269,3 @@ class Claims:
         finally:
             if alarm is not None:
                 alarm.cancel()
-
-
-async def _read(store: Store, run_id: str) -> tuple[State, Records]:
-    """Fold and index a journal page by page; only one with a retry in it is ever in memory as a whole."""
-    state, records, after = State(), Records(), 0
-    while True:
-        page = await store.read(run_id, after=after, limit=READ_PAGE)
-        for one in page:
-            if isinstance(one.entry, RunResumed) and one.entry.retry:
-                entries = [stored.entry for stored in await store.read(run_id)]
-                return replay(entries), Records(entries)
-            evolve(state, one.entry)
-            records.add(one.entry)
-        if len(page) < READ_PAGE:
-            return state, records
-        after = page[-1].seq

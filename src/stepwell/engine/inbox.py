@@ -54,7 +54,7 @@ class Inbox:
 
     def _complete(self, message: Message, blob: str, data: bytes) -> None:
         self._fetching.discard(message.id)
-        self._runner.payloads[blob] = data
+        self._runner.body.payloads[blob] = data
         self._put(message)
 
     def _put(self, message: Message) -> None:

@@ -150,7 +150,7 @@ class QuestionDesk:
             return
         for entry in runner.apply(WithdrawInput(body.step, message.by, body.reason)):
             if isinstance(entry, InputWithdrawn):
-                runner.deliver_later(entry, msgspec.Raw(b"null"))
+                runner.body.deliver_later(entry, msgspec.Raw(b"null"))
 
     def _answer(self, message: Message) -> None:
         runner = self._runner
@@ -167,7 +167,7 @@ class QuestionDesk:
         inline, blob = runner.ledger.stow(payload)
         for entry in runner.apply(SatisfyWait(body.step, inline, blob, by=message.by)):
             if isinstance(entry, WaitSatisfied):
-                runner.deliver_later(entry, payload)
+                runner.body.deliver_later(entry, payload)
 
     def remind(self, path: StepPath) -> None:
         """The time of a reminder has come."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -23,6 +22,7 @@ from stepwell.engine.executor import Attempt
 from stepwell.engine.feed import Live
 from stepwell.engine.inbox import Inbox
 from stepwell.engine.ledger import Launches, Ledger
+from stepwell.engine.performing import Performance
 from stepwell.engine.questions import QuestionDesk
 from stepwell.engine.steps import StepDesk
 from stepwell.engine.streams import StreamDesk
@@ -31,7 +31,6 @@ from stepwell.engine.waits import WaitDesk
 from stepwell.model import cloudevents
 from stepwell.model.commands import (
     AnyCommand,
-    Begin,
     CancelStep,
     CompleteRun,
     EndCancelled,
@@ -54,9 +53,6 @@ from stepwell.model.entries import (
     OnChange,
     PauseCause,
     RunCancelRequested,
-    StateSet,
-    StepCompleted,
-    StepFailed,
     WaitSatisfied,
     WaitStarted,
     WaitTimedOut,
@@ -65,8 +61,8 @@ from stepwell.model.entries import (
 from stepwell.model.ids import StepPath
 from stepwell.model.lifecycle import TERMINAL
 from stepwell.model.state import State, evolve
-from stepwell.programs.function import FunctionProgram
-from stepwell.programs.matching import Delivery, Records
+from stepwell.model.versions import label_of
+from stepwell.programs.matching import Records
 from stepwell.programs.protocol import CancelChild, ChildRequest, PublishEvent, Request, StepRequest
 from stepwell.stores.protocol import Append, Message, Store, Stored
 from stepwell.stores.tables import NewEvent
@@ -89,9 +85,6 @@ _ABOUT_WAITS = frozenset(
     }
 )
 _FOR_WAITS = frozenset({"signal", "answer", "withdraw", "reassign"})
-
-REPLAY_CHUNK = 500
-"""Deliveries per callback while a body is rebuilt, so that a long journal does not hold up the loop."""
 
 
 class Runner:
@@ -128,14 +121,9 @@ class Runner:
         self.now = 0
         self._is_suspect = claims > 1
         self._sync = state.durability == "sync"
-        self._records: Records | None = records
-        self.payloads = blobs
-        self._program: FunctionProgram | None = None
-        self._replaying: deque[Delivery] = deque()
-        self._deliveries: deque[tuple[Delivery, msgspec.Raw]] = deque()
+        self.body = Performance(self, records, blobs)
         self._releasing = False
         self._want_release = False
-        self._must_reload = False
         self._is_cut_off = False
         self._scheduled = False
         self._missed = False
@@ -163,7 +151,7 @@ class Runner:
             self._scheduled
             or self.ledger.on_the_way
             or (self.ledger.entries and self.state.durability != "exit")
-            or self._replaying
+            or self.body.is_rebuilding
             or self.inbox.is_fetching
             or self.waits.is_scanning
             or self.steps.busy
@@ -181,12 +169,12 @@ class Runner:
         try:
             self._take_messages()
             self.waits.check_deadline(self.now)
-            if not self._set_up():
+            if not self.body.set_up():
                 return
             self.steps.take_outcomes()
-            self._advance()
-            while not self._must_reload and self.waits.next(self.now):
-                self._advance()
+            self.body.advance()
+            while not self.body.must_reload and self.waits.next(self.now):
+                self.body.advance()
             self.steps.admit()
             self.streams.flush()
         except Exception as error:
@@ -200,93 +188,12 @@ class Runner:
         if self.state.ended is None and self.state.pause is None:
             self.pause("body_error", f"{type(error).__name__}: {error}")
 
-    # -- the body -----------------------------------------------------------------------------------------------
+    # -- what the program asks ----------------------------------------------------------------------------------
 
-    def _set_up(self) -> bool:
-        """Make the program, or go on rebuilding it; False while that takes further callbacks."""
-        if self._replaying:
-            return self._replay_some()
-        if (
-            self._program is not None
-            or self.state.ended is not None
-            or self.state.pause is not None
-            or self._must_reload
-        ):
-            return True
-        state = self.state
-        fresh = state.started_at is None
-        records, self._records = self._records, None
-        body_input = self.payload(state.input, state.input_blob)
-        self._program = FunctionProgram(
-            self.workflow,
-            self.identity,
-            body_input,
-            clock=self.engine.clock.now,
-            chance=self.engine.chance,
-            threads=self.engine.bodies,
-            records=None if fresh else records,
-            on_change=state.on_change,
-            strict=self.engine.strict,
-        )
-        if fresh:
-            if state.cancel is not None:
-                self.end(EndCancelled(), NO_PAYLOAD)
-                return True
-            self.apply(Begin(version=self.workflow.version))
-            self._program.begin(self.now)
-            return True
-        assert state.started_at is not None, "a run whose body began has its time"
-        self._replaying = deque(self._program.recorded.deliveries)
-        self._program.begin(state.started_at)
-        return self._replay_some()
-
-    def _replay_some(self) -> bool:
-        program = self._program
-        assert program is not None, "only a program is replayed"
-        for _ in range(REPLAY_CHUNK):
-            if not self._replaying or program.divergence is not None or program.ended:
-                self._replaying.clear()
-                self.payloads = {}
-                program.go_live()
-                return True
-            delivery = self._replaying.popleft()
-            program.deliver(delivery, self._payload_of(delivery))
-        self.wake()
-        return False
-
-    def _payload_of(self, delivery: Delivery) -> msgspec.Raw:
-        match delivery:
-            case StepCompleted():
-                return self.payload(delivery.output, delivery.output_blob)
-            case StepFailed() | RunCancelRequested() | StateSet():
-                return NO_PAYLOAD
-            case _:
-                return self.payload(getattr(delivery, "payload", NO_PAYLOAD), getattr(delivery, "payload_blob", ""))
-
-    def payload(self, inline: msgspec.Raw, blob: str) -> msgspec.Raw:
-        """A payload wherever its entry keeps it."""
-        return msgspec.Raw(self.payloads[blob]) if blob else inline
-
-    def _advance(self) -> None:
-        """Let the program move until it waits, one delivery a turn."""
-        program = self._program
-        if program is None or self.state.pause is not None or self._must_reload:
-            return
-        self._serve(program)
-        while self._deliveries and self.state.ended is None and self.state.pause is None:
-            delivery, payload = self._deliveries.popleft()
-            program.deliver(delivery, payload)
-            self._serve(program)
-
-    def _serve(self, program: FunctionProgram) -> None:
-        if program.divergence is not None:
-            self.pause("code_change", program.divergence.explain())
-            return
-        while self.state.ended is None and (requests := program.take_requests()):
-            for request in requests:
-                self._take(request)
-        if program.deadlock and self.state.ended is None and not self._deliveries:
-            self.pause("deadlock", program.deadlock)
+    def serve(self, requests: Sequence[Request]) -> None:
+        """Act on what the program asked for in its last turn."""
+        for request in requests:
+            self._take(request)
 
     def _take(self, request: Request) -> None:
         match request:
@@ -325,8 +232,7 @@ class Runner:
             else:
                 evolve(self.state, entry)
             self.ledger.entries.append(entry)
-            if self._records is not None:  # there is no body yet: it is going to be made of what is recorded
-                self._records.add(entry)
+            self.body.recorded(entry)
         return entries
 
     def _evolve_wait(self, entry: Any) -> None:  # Any: one of `_ABOUT_WAITS`
@@ -346,10 +252,6 @@ class Runner:
         self.apply(RecordValue(path=request.path, value="publish", payload=msgspec.Raw(msgspec.json.encode(id))))
         self.ledger.events.append(NewEvent(request.topic, source, id, body, self.now, request.transient))
 
-    def deliver_later(self, delivery: Delivery, payload: msgspec.Raw) -> None:
-        """The program hears of it in a turn of its own."""
-        self._deliveries.append((delivery, payload))
-
     def consume(self, message: Message) -> None:
         """The message is used up by the next commit."""
         self.ledger.consumed.append(message.id)
@@ -363,18 +265,25 @@ class Runner:
     def unpause(self, *, reload: bool = True) -> None:
         """Go on; a body that stands where it cannot is made anew, with today's code and the policy given."""
         self.steps.unpause()
-        self._must_reload = reload and self._program is not None and self._program.is_set_aside
+        self.body.must_reload = reload and self.body.is_set_aside
 
     def retry(self, by: str, reason: str, on_change: OnChange | None) -> None:
         """Go on from what ended the run: the run is read anew, since what is withdrawn changes what came before."""
         self.apply(RetryRun(by=by, reason=reason, on_change=on_change))
-        self._must_reload = True
+        self.body.must_reload = True
 
     def cancel_body(self, requested: RunCancelRequested) -> None:
         """Let the body hear that it is to end; one that is not there yet hears of it when it is rebuilt."""
+        self.body.hear_of_cancel(requested)
+
+    def edit_body(self, edit: StateSet) -> None:
+        """Let the body see an edit of `ctx.state`; one that is not there yet sees it when it is rebuilt."""
         if self._program is not None:
-            self._program.deadlock = ""
-            self.deliver_later(requested, NO_PAYLOAD)
+            self.deliver_later(edit, NO_PAYLOAD)
+
+    def reload(self) -> None:
+        """Read the run anew with the next commit, and rebuild its body: what is in flight is begun again then."""
+        self._must_reload = True
 
     def end(self, command: CompleteRun | FailRun | EndCancelled, output: msgspec.Raw) -> None:
         """The run has come to its end: what is open is cancelled, and its parent is told."""
@@ -432,7 +341,7 @@ class Runner:
             else:
                 self._rest()
             return
-        if self._must_reload:
+        if self.body.must_reload:
             self._is_cut_off = True
             self.steps.drop_all()
             self._append((), release=True)
@@ -496,7 +405,7 @@ class Runner:
         """Nothing to write: wait, and be dropped from memory after a while if nothing happens."""
         if self.gone:
             return
-        if self._missed or self.inbox.has_some or (self._deliveries and self.state.pause is None):
+        if self._missed or self.inbox.has_some or (self.body.has_deliveries and self.state.pause is None):
             self.wake()
         self.waits.arm()
         if self._idle_alarm is not None:
@@ -534,9 +443,11 @@ class Runner:
 
     def _release_now(self) -> None:
         self.now = max(self.engine.clock.now(), self.state.updated_at)
-        if self._program is not None:
+        if self.body.is_there:
             self.steps.take_outcomes()
-        self._is_cut_off = bool(self.steps.busy or self._deliveries or self.state.status in ("running", "pending"))
+        self._is_cut_off = bool(
+            self.steps.busy or self.body.has_deliveries or self.state.status in ("running", "pending")
+        )
         self.steps.drop_all()
         self._append((), release=True)
 
@@ -553,26 +464,16 @@ class Runner:
         self.ledger.close()
         if self._idle_alarm is not None:
             self._idle_alarm.cancel()
-        if self._program is not None:
-            self._program.close()
-            self._program = None
+        self.body.close()
         self.engine.left(self)
 
     # -- what is said -------------------------------------------------------------------------------------------
 
     def _say_notes(self) -> None:
-        program = self._program
-        if program is None:
-            return
-        for note in program.notes:
+        for note in self.body.take_notes():
             self.engine.feed.say(Live(self.run_id, note.kind, self.now, note.fields))
-        program.notes.clear()
-        if program.maps:
+        if self.body.maps:
             self.engine.tick(self)
-
-    def map_progress(self) -> dict[str, tuple[int, int, int]]:
-        """Per map call of the body: how many items are done, of how many, and how many failed."""
-        return {} if self._program is None else dict(self._program.maps)
 
     def stored(self, append: Append) -> list[Stored]:
         """What a commit added, as readers see it."""

@@ -135,7 +135,7 @@ class StepDesk:
     def _input_of(self, request: StepRequest) -> msgspec.Raw:
         """What the attempt is given: what the body said, unless somebody has edited it since."""
         edit = self._runner.state.edits.get(request.path)
-        return request.input if edit is None else self._runner.payload(edit.input, edit.input_blob)
+        return request.input if edit is None else self._runner.body.payload(edit.input, edit.input_blob)
 
     def take_launches(self) -> list[Attempt]:
         """The attempts whose start is about to be committed."""
@@ -165,7 +165,7 @@ class StepDesk:
         for entry in self._runner.apply(CompleteAttempt(path, number, inline, blob, usage)):
             if isinstance(entry, StepCompleted):
                 self._steps.pop(path, None)
-                self._runner.deliver_later(entry, output)
+                self._runner.body.deliver_later(entry, output)
 
     def heard(self, message: Message) -> None:
         """A transactional attempt has committed what it wrote: its outcome is what the message says."""
@@ -195,7 +195,7 @@ class StepDesk:
                 continue
             if entry.retry_at is None:
                 self._steps.pop(path, None)
-                self._runner.deliver_later(entry, NO_PAYLOAD)
+                self._runner.body.deliver_later(entry, NO_PAYLOAD)
             else:
                 self._retry_later(step, entry.retry_at)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from stepwell.errors import RequestRefused
-from stepwell.model.commands import EndCancelled, RequestCancel, Resume
+from stepwell.model.commands import EndCancelled, RequestCancel, Resume, SetInput
 from stepwell.model.entries import NO_PAYLOAD, OnChange, RunCancelRequested
 from stepwell.model.lifecycle import RETRYABLE
 from stepwell.stores.protocol import Message
@@ -26,6 +26,13 @@ class VerbBody(msgspec.Struct, frozen=True):
     on_change: OnChange | None = None
 
 
+class InputBody(msgspec.Struct, frozen=True):
+    """What an `input` message carries: the input that replaces the run's, and before when it does not begin."""
+
+    input: msgspec.Raw
+    begin_at: int | None = None
+
+
 class VerbDesk:
     """Turns accepted verbs into commands."""
 
@@ -34,6 +41,9 @@ class VerbDesk:
 
     def take(self, message: Message) -> None:
         """Act on one verb; it was accepted when it came, so one that no longer fits is used up without effect."""
+        if message.kind == "input":
+            self._set_input(message)
+            return
         body = msgspec.json.decode(message.body, type=VerbBody) if message.body else VerbBody()
         runner = self._runner
         try:
@@ -57,6 +67,15 @@ class VerbDesk:
                     _log.warning("run %s: a message of kind %s is not for functions", runner.run_id, message.kind)
         except RequestRefused as refused:
             _log.info("run %s: %s came too late: %s", runner.run_id, message.kind, refused)
+
+    def _set_input(self, message: Message) -> None:
+        """Replace the input of a run that waits for further starts."""
+        runner = self._runner
+        body = msgspec.json.decode(message.body, type=InputBody)
+        inline, blob = runner.ledger.stow(body.input)
+        if blob:
+            runner.payloads[blob] = bytes(body.input)
+        runner.apply(SetInput(input=inline, input_blob=blob, by=message.by, begin_at=body.begin_at))
 
     def cancel(self, command: RequestCancel) -> None:
         """Ask the body to end; a run whose body cannot hear of it ends at once."""

@@ -136,7 +136,7 @@ class WaitDesk:
         for entry in self._runner.apply(SatisfyWait(path=path, payload=inline, payload_blob=blob, by=message.by)):
             if isinstance(entry, WaitSatisfied):
                 self._runner.consume(message)
-                self._runner.deliver_later(entry, payload)
+                self._runner.body.deliver_later(entry, payload)
 
     def _hear(self) -> bool:
         if not self._sent:
@@ -157,7 +157,7 @@ class WaitDesk:
             command = SatisfyWait(path, inline, blob, by=event.source, position=event.position)
             for entry in self._runner.apply(command):
                 if isinstance(entry, WaitSatisfied):
-                    self._runner.deliver_later(entry, payload)
+                    self._runner.body.deliver_later(entry, payload)
             return True
         return False
 
@@ -177,7 +177,7 @@ class WaitDesk:
             command = SatisfyWait(path=path) if wait.wait == "timer" else TimeOutWait(path=path)
             for entry in self._runner.apply(command):
                 if isinstance(entry, WaitSatisfied | WaitTimedOut):
-                    self._runner.deliver_later(entry, NO_PAYLOAD)
+                    self._runner.body.deliver_later(entry, NO_PAYLOAD)
             return True
         return False
 

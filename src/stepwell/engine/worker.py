@@ -29,6 +29,7 @@ from stepwell.engine.topics import Topics
 from stepwell.errors import DefinitionError, StoreError
 from stepwell.model.ids import SECOND
 from stepwell.model.state import State
+from stepwell.model.versions import label_of
 from stepwell.stores.protocol import Append, Store
 
 _log = logging.getLogger("stepwell.engine")
@@ -76,7 +77,8 @@ class Engine:
         self.bodies = ThreadPoolExecutor(limits.bodies, thread_name_prefix="stepwell-body")
         self.worker = f"{socket.gethostname()}-{os.getpid()}-{chance.getrandbits(32):08x}"
         self.runners: dict[str, Runner] = {}
-        self.workflows: dict[str, Workflow[..., Any]] = {}  # Any: whatever they return
+        self.workflows: dict[str, Workflow[..., Any]] = {}  # Any: whatever they return; those that serve new runs
+        self.versions: dict[tuple[str, str], Workflow[..., Any]] = {}  # Any: the same; by name and version label
         self.closing = False
         self.lost = False
         self.stopped_by: BaseException | None = None
@@ -154,15 +156,18 @@ class Engine:
     def register(self, workflow: Workflow[..., Any]) -> None:
         """Let this engine drive runs of a workflow, and of those that its body mentions.
 
+        Functions of one name with different version labels stand side by side; the last registered serves new runs.
+
         Raises:
-            DefinitionError: another workflow has this name, or the engine is strict and the lint has findings.
+            DefinitionError: another workflow has this name and label, or the engine is strict and the lint has findings.
         """
-        known = self.workflows.get(workflow.name)
+        version = (workflow.name, workflow.label)
+        known = self.versions.get(version)
         if known is None:
             from stepwell.authoring.lint import check  # only now: a client reads no sources
 
             check(workflow, strict=self.strict)
-            self.workflows[workflow.name] = workflow
+            self.versions[version] = self.workflows[workflow.name] = workflow
             self.claims.look()
             for child in workflow.mentioned():
                 self.register(child)
@@ -171,8 +176,30 @@ class Engine:
         ):
             raise DefinitionError(
                 f"two workflows are called {workflow.name!r} ({known.__module__} and {workflow.__module__}): "
-                "give one of them a name of its own with @workflow(name='…')"
+                "give one of them a name of its own with @workflow(name='…'), or a version label with "
+                "@workflow(version='…')"
             )
+
+    def serving(self, name: str, version: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
+        """The function that drives a run of this workflow and version; None when its label is not registered.
+
+        A run without a label is driven by the function without one, or else by the one that serves new runs.
+        """
+        label, newest = label_of(version), self.workflows.get(name)
+        if newest is None or newest.label == label:
+            return newest
+        return self.versions.get((name, label), None if label else newest)
+
+    def unserved(self, run_id: str, name: str, version: str) -> str:
+        """Why a run of a version that is not registered is set aside, and what to do, for people."""
+        labels = [label for known, label in self.versions if known == name]
+        listed = ", ".join(repr(label) if label else "the one without a label" for label in labels)
+        newest = self.workflows[name].label
+        return (
+            f"the run stays with version {label_of(version)!r} of workflow {name!r}, which this engine does not have "
+            f"(it has {listed}): register that function beside the others and resume, or let the run go on under "
+            f"another version: stepwell upgrade {run_id} --to {newest or chr(34) * 2}"
+        )
 
     # -- starting and finding runs ------------------------------------------------------------------------------
 
@@ -237,7 +264,7 @@ class Engine:
         if not self.feed.has_readers:
             return
         now = self.clock.now()
-        maps = runner.map_progress()
+        maps = runner.body.maps
         is_last = all(done == total for done, total, _ in maps.values())
         if is_last or now - self._ticked.get(runner.run_id, 0) >= TICK:
             self._ticked[runner.run_id] = now

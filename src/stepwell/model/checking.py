@@ -11,6 +11,7 @@ import datetime
 import decimal
 import difflib
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +33,7 @@ LARGE: Final = 100_000
 """Bytes of an answer's JSON from which only its first fault is looked for: 300,000 of them would take seconds."""
 
 _SHOWN: Final = 60
+_FIELD: Final = re.compile(r"\[[^\]]*\]|[^.\[]+")  # the first segment of a path
 _WHOLE: Final = 2**53
 
 
@@ -52,7 +54,8 @@ class Problem(msgspec.Struct, frozen=True):
 def check(schema: Mapping[str, Any] | bool, value: object) -> list[Problem]:  # Any: JSON
     """Return what is wrong with `value`, plain JSON as `msgspec.json.decode` gives it; empty when it fits.
 
-    Formats count. Of a value over `LARGE` bytes only the first fault is told.
+    Formats count. Problems stand in the order of the form's fields, those of no field at the end; of a value over
+    `LARGE` bytes only the first fault is told.
 
     Raises:
         DefinitionError: the schema itself is wrong.
@@ -63,7 +66,9 @@ def check(schema: Mapping[str, Any] | bool, value: object) -> list[Problem]:  # 
     if validator.is_valid(value):
         return []
     errors = _first(validator, value) if len(ENCODE(value)) > LARGE else validator.iter_errors(value)
-    return [problem for error in errors for problem in _problems(error, schema)]
+    problems = [problem for error in errors for problem in _problems(error, schema)]
+    order = [_path([name]) for name in schema.get("properties", ())] if isinstance(schema, Mapping) else []
+    return sorted(problems, key=lambda problem: _rank(problem, order))
 
 
 def accept(schema: Mapping[str, Any] | bool, value: object, place: str) -> msgspec.Raw:  # Any: JSON
@@ -210,6 +215,11 @@ _LIMITS: Final = {
     "minProperties": "must have at least {} members",
     "maxProperties": "must have at most {} members",
 }
+
+
+def _rank(problem: Problem, order: Sequence[str]) -> int:
+    field = _FIELD.match(problem.path)
+    return order.index(field[0]) if field is not None and field[0] in order else len(order)
 
 
 def _first(validator: Validator, value: object) -> Iterator[ValidationError]:

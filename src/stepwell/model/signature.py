@@ -100,6 +100,19 @@ class CallCodec:
         """Return the JSON Schema of the input object; a permissive one where a hint has no schema."""
         return (self._call or self._prepare()).schema()
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the parameters, in order, without `**kwargs`."""
+        return tuple((self._call or self._prepare()).parameters.named)
+
+    def only_parameter(self) -> str:
+        """The only parameter, or the only one without default: the one that a lone value is for.
+
+        Raises:
+            ArgumentError: there is no such one.
+        """
+        return (self._call or self._prepare()).only_parameter(None)
+
     def _prepare(self) -> _Call:
         self._call = _Call(self._function, self._name)
         return self._call

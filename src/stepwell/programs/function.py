@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from contextvars import copy_context
 from random import Random
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -25,6 +26,8 @@ from stepwell.programs.matching import Delivery, Records, no_records
 from stepwell.programs.protocol import Divergence, Note, Request
 from stepwell.programs.switch import BodySwitch
 from stepwell.programs.turnloop import TurnLoop, TurnTask
+
+NO_VARIABLES: Mapping[str, msgspec.Raw] = MappingProxyType({})
 
 if TYPE_CHECKING:
     from stepwell.programs.guard import Guard
@@ -100,9 +103,11 @@ class FunctionProgram:
         requests, self._asks.requests = self._asks.requests, []
         return requests
 
-    def begin(self, at: int) -> None:
+    def begin(self, at: int, variables: Mapping[str, msgspec.Raw] = NO_VARIABLES) -> None:
         """Run the first turn."""
         self._loop.now = at / 1_000_000
+        for key, payload in variables.items():
+            self._body.edit_state(StateSet(at=at, key=key, payload=payload))
         context = copy_context()
         context.run(current.set, self._body)
         self._loop.context = context

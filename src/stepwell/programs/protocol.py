@@ -155,8 +155,8 @@ class Program(Protocol):
     def take_requests(self) -> list[Request]:
         """What has been asked for since the last call, in order."""
 
-    def begin(self, at: int) -> None:
-        """Run the first turn at this time of the journal."""
+    def begin(self, at: int, variables: Mapping[str, msgspec.Raw] = ...) -> None:
+        """Run the first turn at this time of the journal; `variables` were set from outside before it."""
 
     def deliver(self, delivery: Delivery, payload: msgspec.Raw) -> None:
         """Run the turn in which this outcome (with its payload, wherever it was kept) reaches the program."""

@@ -63,7 +63,9 @@ class Waiting:
             raise DefinitionError(f"ctx.ask(quorum={quorum}): only {len(set(question.who))} people may answer")
         spec = InputSpec(
             prompt=question.prompt,
-            schema=_json(schema_of(question.hint)),
+            schema=_json(
+                schema_of(Any if question.hint is None else question.hint, f"the form of {question.prompt[:60]!r}")
+            ),
             who=tuple(dict.fromkeys(question.who)),
             quorum=quorum or 0,
             agree=question.agree,

@@ -96,10 +96,10 @@ def schedule(
             name=_name(name),
             cron="" if cron is None else _cron(cron),
             every=0 if every is None else _at_least_a_second(every, "every"),
-            at=None if at is None else _instant(at, "at"),
+            at=None if at is None else instant(at, "at"),
             timezone=_timezone(timezone),
-            start=None if start is None else _instant(start, "start"),
-            end=None if end is None else _instant(end, "end"),
+            start=None if start is None else instant(start, "start"),
+            end=None if end is None else instant(end, "end"),
             jitter=micros(jitter, "jitter"),
             catch_up=_one_of(catch_up, _CATCH_UPS, "catch_up"),
             grace=_at_least_a_second(grace, "grace"),
@@ -249,7 +249,8 @@ def _at_least_a_second(duration: Duration, field: str) -> int:
     return found
 
 
-def _instant(moment: object, field: str) -> int:
+def instant(moment: object, field: str) -> int:
+    """The microseconds since 1970 of a `Moment`; raises ArgumentError, which names the field, when it is none."""
     found: object = moment
     if isinstance(moment, str):
         try:

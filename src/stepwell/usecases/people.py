@@ -8,14 +8,11 @@ import msgspec
 
 from stepwell.engine.questions import AnswerBody, RequestBody
 from stepwell.errors import NotAllowed, RequestNotFound, WrongStatus
-from stepwell.model.checking import refuse
-from stepwell.model.codec import ValueCodec, is_typed
+from stepwell.model.checking import accept
 from stepwell.model.requests import InputRequest
 from stepwell.stores.protocol import MessageKind
 from stepwell.stores.tables import OpenWait
 from stepwell.usecases.base import UseCases
-
-_ANY = ValueCodec(object, "an answer")
 
 
 class People(UseCases):
@@ -60,9 +57,7 @@ class People(UseCases):
             )
         if question.quorum and not by:
             raise NotAllowed(f"question {id} asks {question.quorum} different people: say who answers with by=")
-        codec = ValueCodec(type(value), "an answer") if is_typed(value) else _ANY
-        data = codec.encode(value)
-        refuse(question.schema, msgspec.json.decode(data), f"the answer to question {id}")
+        data = accept(question.schema, value, f"the answer to question {id}")
         body = msgspec.json.encode(AnswerBody(question.step, data))
         # One key for a question to one person: of two answers at the same moment the second is told at once.
         if not await self._post(question.run_id, "answer", id, body, by, by if question.quorum else "the answer"):

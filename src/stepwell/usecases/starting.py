@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeVar, Unpack
 
 import msgspec
 
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow, workflow_of
-from stepwell.errors import DefinitionError, RequestRefused, RunExists
+from stepwell.engine.verbs import InputBody, VerbBody
+from stepwell.errors import RequestRefused, RunExists, RunNotFound, WrongStatus
 from stepwell.handle import Run
-from stepwell.starting import new_run
+from stepwell.model.durations import Duration
+from stepwell.starting import Durability as Durability
+from stepwell.starting import OnConflict, Order, StartOptions, order, refuse_ambiguous
+from stepwell.stores.protocol import NewMessage, NewRun, RunRow
+from stepwell.triggers.schedule import Moment
 from stepwell.usecases.base import UseCases
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-Durability: TypeAlias = Literal["sync", "async", "exit", "memory"]
 
 
 class Starting(UseCases):
@@ -29,10 +32,20 @@ class Starting(UseCases):
         target: Workflow[P, T] | Task[P, T],
         *args: Any,  # Any: the target's own signature, checked when the arguments are bound
         id: str | None = None,
-        priority: int = 0,
+        priority: int | None = None,
         labels: Mapping[str, str] | None = None,
         durability: Durability = "sync",
         by: str = "",
+        queue: str | None = None,
+        queue_key: str = "",
+        delay: Duration | None = None,
+        at: Moment | None = None,
+        deadline: Duration | None = None,
+        singleton: str | None = None,
+        on_conflict: OnConflict | None = None,
+        debounce: Duration | None = None,
+        debounce_key: str = "",
+        debounce_max: Duration | None = None,
         **kwargs: Any,
     ) -> Run[T]:
         """Start a run; when this returns it is in the store and will be driven to its end.
@@ -41,7 +54,8 @@ class Starting(UseCases):
         the run that is there.
 
         Args:
-            target: a workflow, or a task, which then is a run of one step with an identity of its own.
+            target: a workflow, or a task, which then is a run of one step with an identity of its own. Options that
+                it was given by `with_options` hold unless they are given here.
             *args, **kwargs: the workflow's own arguments.
             id: the run's id; made up when absent.
             priority: runs with a higher number go first.
@@ -50,53 +64,130 @@ class Starting(UseCases):
                 work goes on (a crash can cost the last moments, which are then done again); `exit` writes once at the
                 end (a crash costs the run's progress); `memory` never writes (a crash costs the run).
             by: who asks, for the journal.
+            queue, queue_key: the queue in which it waits, pending, until the queue's limits leave room for it, and
+                what the limits per key count it under. Without: the workflow's own (`""`: none).
+            delay, at: begin that much later, or at that moment. Until then the run is pending, and can be cancelled.
+            deadline: how long it may take from when it may begin, waiting in a queue and paused included. A run that
+                has not ended by then is cancelled, and fails with `DeadlinePassed`.
+            singleton: of the workflow's runs with this key only one is under way at a time. `on_conflict` says what
+                happens when there is one: `attach` gives that one (the default), `refuse` raises `RunExists`,
+                `replace` cancels it and starts this one.
+            debounce: begin when no further start of the workflow with the same `debounce_key` has come for so long;
+                each of those replaces the input and gives the same run. `debounce_max` bounds how long after the
+                first start it begins all the same.
 
         Raises:
-            ArgumentError: the arguments do not fit, or the id or durability is not usable.
+            ArgumentError: the arguments do not fit, or an option is not usable.
             Unserialisable: an argument cannot be written.
             RunExists: the id is taken by a run of another workflow or with another input.
         """
         workflow = workflow_of(target)
-        data = workflow.codec.encode(args, kwargs)
-        return await self.start_encoded(
-            workflow, data, id=id, priority=priority, labels=labels, durability=durability, by=by
-        )
+        options: StartOptions = {
+            "id": id,
+            "priority": priority,
+            "labels": labels,
+            "durability": durability,
+            "by": by,
+            "queue": queue,
+            "queue_key": queue_key,
+            "delay": delay,
+            "at": at,
+            "deadline": deadline,
+            "singleton": singleton,
+            "debounce": debounce,
+            "debounce_key": debounce_key,
+            "debounce_max": debounce_max,
+        }
+        if on_conflict is not None:
+            options["on_conflict"] = on_conflict
+        given: Any = {name: value for name, value in options.items() if value != _DEFAULTS.get(name)}  # as options
+        refuse_ambiguous(workflow, len(args), given)
+        return await self.start_encoded(workflow, workflow.codec.encode(args, kwargs), **given)
 
     async def start_encoded(
-        self,
-        workflow: Workflow[P, T],
-        data: msgspec.Raw,
-        *,
-        id: str | None = None,
-        priority: int = 0,
-        labels: Mapping[str, str] | None = None,
-        durability: Durability = "sync",
-        by: str = "",
+        self, workflow: Workflow[P, T], data: msgspec.Raw, **options: Unpack[StartOptions]
     ) -> Run[T]:
         """`start`, with the input as `workflow.codec` encodes it."""
-        if durability not in ("sync", "async", "exit", "memory"):
-            raise DefinitionError(f"durability={durability!r}: use 'sync', 'async', 'exit' or 'memory'")
-        new = new_run(workflow, data, id, priority, labels, durability, by, self._clock.now(), self._chance)
-        volatile = durability == "memory"
+        made = order(workflow, data, options, now=self._clock.now(), chance=self._chance)
+        row = await self._create(made.run, workflow, volatile=made.durability == "memory")
+        if row.run_id != made.run.run_id:  # another run has its unique key
+            row = await (self._replace(made, workflow, row) if made.debounce is None else self._put_off(made, workflow, row))
+        elif row.workflow != workflow.name or row.input_hash != made.run.input_hash:
+            other = "another input" if row.workflow == workflow.name else f"workflow {row.workflow!r}"
+            raise RunExists(
+                f"run id {row.run_id!r} is taken by a run of {other} ({row.status}); choose another id, or "
+                "start it with the same workflow and input to get that run"
+            )
+        return Run(self, row.run_id, workflow.codec.returns)  # type: ignore[arg-type]  # the whole of it is a Stepwell
+
+    async def _create(self, new: NewRun, workflow: Workflow[..., Any], *, volatile: bool) -> RunRow:
         if self._engine is not None:
             self._engine.register(workflow)
             # Shielded: a caller that gives up waiting must not keep the engine from hearing that the run is there.
-            row = await asyncio.shield(self._engine.claims.start(new, workflow, volatile))
-        elif volatile:
+            return await asyncio.shield(self._engine.claims.start(new, workflow, volatile))
+        if volatile:
             raise RequestRefused(
                 "a run with durability='memory' lives in its engine's memory: a client cannot start one"
             )
-        else:
-            row = await self.store.create(new)
-        if row.workflow != new.workflow or row.input_hash != new.input_hash:
-            other = "another input" if row.workflow == new.workflow else f"workflow {row.workflow!r}"
+        return await self.store.create(new)
+
+    async def _replace(self, made: Order, workflow: Workflow[..., Any], other: RunRow) -> RunRow:
+        """Deal with the run that has the singleton's key."""
+        if made.on_conflict == "attach":
+            return other
+        if made.on_conflict == "refuse":
             raise RunExists(
-                f"run id {new.run_id!r} is taken by a run of {other} ({row.status}); choose another id, or "
-                "start it with the same workflow and input to get that run"
+                f"run {other.run_id} of {workflow.name} is {other.status} and has the same singleton key; wait for "
+                "it, cancel it, or start with on_conflict='attach' or 'replace'"
             )
-        return Run(self, new.run_id, workflow.codec.returns)  # type: ignore[arg-type]  # the whole of it is a Stepwell
+        volatile = made.durability == "memory"
+        while True:
+            # First the cancel, then the takeover: a crash in between leaves no two of them going on.
+            reason = f"replaced by run {made.run.run_id}"
+            try:
+                await self._verb(other.run_id, "cancel", VerbBody(reason), made.run.run_id)
+            except (WrongStatus, RunNotFound):  # it has ended meanwhile
+                pass
+            row = await self._create(made.run, workflow, volatile=volatile)
+            if row.run_id == other.run_id:
+                taking = msgspec.structs.replace(made.run, takes_over=True)
+                row = await self._create(taking, workflow, volatile=volatile)
+            if row.run_id == made.run.run_id:
+                return row
+            other = row
+
+    async def _put_off(self, made: Order, workflow: Workflow[..., Any], waiting: RunRow) -> RunRow:
+        """Give this start's input to the run that waits for further starts; one that is about to begin is left."""
+        assert made.debounce is not None, "only debounced runs are put off"
+        now = self._clock.now()
+        begin_at = now + made.debounce
+        if made.debounce_max is not None:
+            begin_at = min(begin_at, waiting.created_at + made.debounce_max)
+        body = msgspec.json.encode(InputBody(_input_of(made.run), begin_at))
+        by = getattr(made.run.entries[0], "by", "")
+        message = NewMessage(waiting.run_id, "input", "", body, now, by=by, wake_at=begin_at)
+        store = self._store_of(waiting.run_id)
+        try:
+            await asyncio.shield(store.post(message))
+        except (WrongStatus, RunNotFound):
+            taking = msgspec.structs.replace(made.run, takes_over=True)
+            return await self._create(taking, workflow, volatile=made.durability == "memory")
+        if self._engine is not None:
+            self._engine.put_off(store, waiting)
+        return waiting
 
     async def run(self, target: Workflow[P, T] | Task[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Start a run and wait for its result."""
         workflow = workflow_of(target)
         return await (await self.start_encoded(workflow, workflow.codec.encode(args, kwargs))).result()
+
+
+_DEFAULTS: dict[str, object] = {"durability": "sync", "by": "", "queue_key": "", "debounce_key": ""}
+"""What the options of `start` are when they are not given; None, for those that are not named here."""
+
+
+def _input_of(run: NewRun) -> msgspec.Raw:
+    """The input of a run that is not created yet, wherever it is kept."""
+    (created,) = run.entries
+    blob = getattr(created, "input_blob", "")
+    return msgspec.Raw(run.blobs[blob]) if blob else getattr(created, "input", msgspec.Raw(b""))

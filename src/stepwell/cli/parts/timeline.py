@@ -21,7 +21,7 @@ NARROWEST: Final = 16
 
 _WORK, _WAIT, _BACKOFF, _FAILED, _PAUSED, _OPEN = "█", "░", "·", "✗", "▬", "▶"
 _LEVELS: Final = " ▁▂▃▄▅▆▇█"
-_PLAIN: Final = str.maketrans("█░·✗▬▶▁▂▃▄▅▆▇×…", "#-.x=>.::++**x~")
+_PLAIN: Final = str.maketrans("█░·✗▬▶▁▂▃▄▅▆▇×…", "#-.x=>.::++**x.")
 
 
 def width_of(call: Call) -> int:

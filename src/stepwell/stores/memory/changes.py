@@ -62,8 +62,13 @@ class Changes:
         ]
         if strange:
             raise StepwellBug(f"run {append.run_id} consumes messages that are not in its mailbox: {strange}")
-        for point in ("rows", "entries", *(["posted"] if append.posts else []), "commit"):
-            self._at(point)
+        self._at("rows")
+        self._at("entries")
+        if append.events:
+            self._at("published")
+        if append.posts:
+            self._at("posted")
+        self._at("commit")
         # Nothing below can fail: this is the transaction.
         self.data.put(
             msgspec.structs.replace(

@@ -14,11 +14,13 @@ from stepwell.stores.protocol import RunRow
 from stepwell.stores.tables import Admission, Queue, QueueRow
 
 
-def admit(data: MemoryData, name: str, *, now: int, limit: int) -> Admission:
-    """Let runs of a queue in, as its limits allow."""
+def admit(data: MemoryData, name: str, *, now: int, limit: int, at: Callable[[str], None]) -> Admission:
+    """Let runs of a queue in, as its limits allow. `at` is called before the first one is."""
     queue = data.queues.get(name) or Queue(name=name)
     choice = choose(queue, _Line(data, name, now), now=now, limit=limit)
     by_number = {data.terms[row.run_id].number: row for row in data.runs.values() if is_held(row)}
+    if choice.numbers:
+        at("rows")
     for number in choice.numbers:
         row = by_number[number]
         data.terms[row.run_id].let_in_at = now

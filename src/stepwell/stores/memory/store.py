@@ -247,7 +247,7 @@ class MemoryStore(Changes):
     async def admit(self, name: str, *, now: int, limit: int = 1000) -> Admission:
         """See `Store.admit`."""
         self._check()
-        admission = queues.admit(self.data, name, now=now, limit=limit)
+        admission = queues.admit(self.data, name, now=now, limit=limit, at=self._at)
         if admission.admitted:
             self._changed()
         return admission

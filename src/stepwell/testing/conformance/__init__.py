@@ -10,13 +10,31 @@ Each test is given an empty `folder`, and calls `make_store` as often as it want
 """
 
 from stepwell.testing.conformance.care import CareTests
+from stepwell.testing.conformance.creating import CreatingTests
 from stepwell.testing.conformance.driving import DrivingTests
+from stepwell.testing.conformance.events import EventTests
 from stepwell.testing.conformance.index import IndexTests
 from stepwell.testing.conformance.journals import JournalTests
 from stepwell.testing.conformance.mailboxes import MailboxTests
+from stepwell.testing.conformance.queues import QueueTests
+from stepwell.testing.conformance.transact import TransactTests
+from stepwell.testing.conformance.triggers import TriggerTests
+from stepwell.testing.conformance.waits import WaitTests
 
 __all__ = ["StoreSuite"]
 
 
-class StoreSuite(JournalTests, MailboxTests, DrivingTests, IndexTests, CareTests):
+class StoreSuite(
+    JournalTests,
+    CreatingTests,
+    MailboxTests,
+    TransactTests,
+    WaitTests,
+    EventTests,
+    QueueTests,
+    TriggerTests,
+    DrivingTests,
+    IndexTests,
+    CareTests,
+):
     """Every behaviour that `stepwell.stores.protocol.Store` promises, one test each."""

@@ -17,7 +17,8 @@ from stepwell.errors import StepwellError
 from stepwell.model.entries import AnyEntry, RunCreated, StateSet
 from stepwell.model.ids import SECOND
 from stepwell.model.lifecycle import Status
-from stepwell.stores.protocol import Append, Claimed, MessageKind, NewMessage, NewRun, Store
+from stepwell.stores.protocol import Append, Claimed, MessageKind, NewMessage, NewRun, RunRow, Store
+from stepwell.stores.tables import NewEvent, OpenKind, OpenWait
 
 E = TypeVar("E", bound=BaseException)
 
@@ -30,6 +31,8 @@ class Kit:
     folder: Path
     backs_up: ClassVar[bool] = True
     """Whether `backup` writes a copy; a store in memory refuses."""
+    transacts: ClassVar[bool] = True
+    """Whether the connection of `transact` takes SQL with `?` for parameters."""
 
     def make_store(self) -> Store:
         """A new store object on this test's place, not yet open."""
@@ -105,12 +108,13 @@ def new_run(
     owner: str | None = None,
     priority: int = 0,
     created_at: int = 1,
-    wake_at: int = 1,
+    wake_at: int | None = 1,
     root: str = "",
     parent: str | None = None,
     labels: dict[str, str] | None = None,
     blobs: dict[str, bytes] | None = None,
     entries: Sequence[AnyEntry] = (),
+    **more: Any,  # other fields of NewRun, as they are
 ) -> NewRun:
     """A run whose journal begins with `run.created`."""
     root = root or run_id
@@ -129,6 +133,7 @@ def new_run(
         entries=(created, *entries),
         owner=owner,
         blobs=blobs or {},
+        **more,
     )
 
 
@@ -166,10 +171,33 @@ def mail(
     return NewMessage(run_id=run_id, kind=kind, name=name, body=body, at=at, key=key, by="test")
 
 
+def asked(id: str, run_id: str = "a", *, kind: OpenKind = "input", name: str = "Publish?", at: int = 3) -> OpenWait:
+    """An open wait."""
+    return OpenWait(id=id, run_id=run_id, kind=kind, path=f"ask[{id}]", name=name, at=at, due=None, body=b'{"x":1}')
+
+
+def happened(id: str, topic: str = "orders", *, source: str = "test", at: int = 5, transient: bool = False) -> NewEvent:
+    """An event to publish."""
+    return NewEvent(topic=topic, source=source, id=id, body=b'{"id":"e"}', at=at, transient=transient)
+
+
 async def claim_one(store: Store, *, worker: str = "w1", now: int = 10) -> Claimed:
     """Claim exactly one run of the workflow `shop`."""
     [claimed] = await store.claim(worker, workflows=["shop"], now=now, limit=1)
     return claimed
+
+
+async def row_of(store: Store, run_id: str) -> RunRow:
+    """The row of a run that is there."""
+    row = await store.get(run_id)
+    assert row is not None, f"there is no run {run_id}"
+    return row
+
+
+async def ended(store: Store, run_id: str, *, epoch: int = 1, at: int = 9, status: Status = "completed") -> None:
+    """End a run that the store object owns."""
+    row = await row_of(store, run_id)
+    await store.append(appended(run_id, row.next_seq, epoch=epoch, status=status, finished_at=at, at=at))
 
 
 class Broken(StepwellError):

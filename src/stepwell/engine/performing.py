@@ -1,0 +1,187 @@
+"""One run's program, as its engine sees it: made or rebuilt from the journal, then moved turn by turn."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from stepwell.model.commands import Begin, EndCancelled
+from stepwell.model.entries import (
+    NO_PAYLOAD,
+    AnyEntry,
+    RunCancelRequested,
+    StateSet,
+    StepCompleted,
+    StepFailed,
+)
+from stepwell.programs.function import FunctionProgram
+from stepwell.programs.matching import Delivery, Records
+from stepwell.programs.protocol import Note
+
+if TYPE_CHECKING:
+    from stepwell.engine.runner import Runner
+
+REPLAY_CHUNK = 500
+"""Deliveries per callback while a body is rebuilt, so that a long journal does not hold up the loop."""
+
+
+class Performance:
+    """Holds the program of one run, what it is rebuilt from, and what it is still to be told.
+
+    `payloads` are those that stand outside the journal, by content hash. With `must_reload` the program stands where it
+    cannot go on: it is not moved any more, and the run is read anew.
+    """
+
+    def __init__(self, runner: Runner, records: Records | None, payloads: dict[str, bytes]) -> None:
+        self.payloads = payloads
+        self.must_reload = False
+        self._runner = runner
+        self._records = records
+        self._program: FunctionProgram | None = None
+        self._replaying: deque[Delivery] = deque()
+        self._deliveries: deque[tuple[Delivery, msgspec.Raw]] = deque()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a program in memory."""
+        return self._program is not None
+
+    @property
+    def is_rebuilding(self) -> bool:
+        """Whether recorded outcomes are still being delivered."""
+        return bool(self._replaying)
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Whether the program stands where it cannot go on."""
+        return self._program is not None and self._program.is_set_aside
+
+    @property
+    def has_deliveries(self) -> bool:
+        """Whether something is still to be told to the program."""
+        return bool(self._deliveries)
+
+    @property
+    def maps(self) -> dict[str, tuple[int, int, int]]:
+        """Per map call of the body: how many items are done, of how many, and how many failed."""
+        return {} if self._program is None else dict(self._program.maps)
+
+    def take_notes(self) -> list[Note]:
+        """What the body has said since the last call."""
+        if self._program is None or not self._program.notes:
+            return []
+        notes = list(self._program.notes)
+        self._program.notes.clear()
+        return notes
+
+    # -- making it ----------------------------------------------------------------------------------------------
+
+    def recorded(self, entry: AnyEntry) -> None:
+        """While there is no program, what is journaled is part of what it will be made of."""
+        if self._records is not None:
+            self._records.add(entry)
+
+    def set_up(self) -> bool:
+        """Make the program, or go on rebuilding it; False while that takes further callbacks."""
+        if self._replaying:
+            return self._replay_some()
+        state = self._runner.state
+        if self._program is not None or state.ended is not None or state.pause is not None or self.must_reload:
+            return True
+        runner, fresh = self._runner, state.started_at is None
+        records, self._records = self._records, None
+        self._program = FunctionProgram(
+            runner.workflow,
+            runner.identity,
+            self.payload(state.input, state.input_blob),
+            clock=runner.engine.clock.now,
+            chance=runner.engine.chance,
+            threads=runner.engine.bodies,
+            records=None if fresh else records,
+            on_change=state.on_change,
+            strict=runner.engine.strict,
+        )
+        if fresh:
+            if state.cancel is not None:
+                runner.end(EndCancelled(), NO_PAYLOAD)
+                return True
+            runner.apply(Begin(version=runner.workflow.version))
+            self._program.begin(runner.now)
+            return True
+        assert state.started_at is not None, "a run whose body began has its time"
+        self._replaying = deque(self._program.recorded.deliveries)
+        self._program.begin(state.started_at)
+        return self._replay_some()
+
+    def _replay_some(self) -> bool:
+        program = self._program
+        assert program is not None, "only a program is replayed"
+        for _ in range(REPLAY_CHUNK):
+            if not self._replaying or program.divergence is not None or program.ended:
+                self._replaying.clear()
+                self._let_payloads_go()
+                program.go_live()
+                return True
+            delivery = self._replaying.popleft()
+            program.deliver(delivery, self._payload_of(delivery))
+        self._runner.wake()
+        return False
+
+    def _let_payloads_go(self) -> None:
+        """Keep only the inputs that steps still to come were given from outside."""
+        edited = {edit.input_blob for edit in self._runner.state.edits.values()}
+        self.payloads = {digest: data for digest, data in self.payloads.items() if digest in edited}
+
+    def _payload_of(self, delivery: Delivery) -> msgspec.Raw:
+        match delivery:
+            case StepCompleted():
+                return self.payload(delivery.output, delivery.output_blob)
+            case StepFailed() | RunCancelRequested() | StateSet():
+                return NO_PAYLOAD
+            case _:
+                return self.payload(getattr(delivery, "payload", NO_PAYLOAD), getattr(delivery, "payload_blob", ""))
+
+    def payload(self, inline: msgspec.Raw, blob: str) -> msgspec.Raw:
+        """A payload wherever its entry keeps it."""
+        return msgspec.Raw(self.payloads[blob]) if blob else inline
+
+    # -- moving it ----------------------------------------------------------------------------------------------
+
+    def deliver_later(self, delivery: Delivery, payload: msgspec.Raw) -> None:
+        """The program hears of it in a turn of its own."""
+        self._deliveries.append((delivery, payload))
+
+    def hear_of_cancel(self, requested: RunCancelRequested) -> None:
+        """The run is to end; a program that is not there yet hears of it when it is rebuilt."""
+        if self._program is not None:
+            self._program.deadlock = ""
+            self.deliver_later(requested, NO_PAYLOAD)
+
+    def advance(self) -> None:
+        """Let the program move until it waits, one delivery a turn."""
+        program, state = self._program, self._runner.state
+        if program is None or state.pause is not None or self.must_reload:
+            return
+        self._serve(program)
+        while self._deliveries and state.ended is None and state.pause is None:
+            delivery, payload = self._deliveries.popleft()
+            program.deliver(delivery, payload)
+            self._serve(program)
+
+    def _serve(self, program: FunctionProgram) -> None:
+        runner = self._runner
+        if program.divergence is not None:
+            runner.pause("code_change", program.divergence.explain())
+            return
+        while runner.state.ended is None and (requests := program.take_requests()):
+            runner.serve(requests)
+        if program.deadlock and runner.state.ended is None and not self._deliveries:
+            runner.pause("deadlock", program.deadlock)
+
+    def close(self) -> None:
+        """Drop the program without any effect outside."""
+        if self._program is not None:
+            self._program.close()
+            self._program = None
