@@ -16,13 +16,19 @@ from stepwell.model.retry import Retry as Retry
 
 if TYPE_CHECKING:
     from stepwell.app import Stepwell as Stepwell
+    from stepwell.authoring.queue import Queue as Queue
     from stepwell.engine.limits import Limits as Limits
     from stepwell.handle import Run as Run
 
-__all__ = ["Limits", "Retry", "Run", "StepFailed", "Stepwell", "StepwellError", "ctx", "task", "workflow"]
+__all__ = ["Limits", "Queue", "Retry", "Run", "StepFailed", "Stepwell", "StepwellError", "ctx", "task", "workflow"]
 __version__ = "0.1.0"
 
-_LATER = {"Stepwell": "stepwell.app", "Run": "stepwell.handle", "Limits": "stepwell.engine.limits"}
+_LATER = {
+    "Stepwell": "stepwell.app",
+    "Run": "stepwell.handle",
+    "Limits": "stepwell.engine.limits",
+    "Queue": "stepwell.authoring.queue",
+}
 
 
 def __getattr__(name: str) -> object:

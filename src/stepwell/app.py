@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from stepwell.authoring.queue import Queue
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow, workflow_of
 from stepwell.engine.clock import Clock, SystemClock, system_chance
@@ -21,17 +22,18 @@ from stepwell.stores.memory import MemoryStore
 from stepwell.stores.protocol import Store
 from stepwell.usecases.care import Care
 from stepwell.usecases.events import Events
+from stepwell.usecases.history import History
 from stepwell.usecases.people import People
 from stepwell.usecases.starting import Durability as Durability
 from stepwell.usecases.starting import Starting
-from stepwell.usecases.steering import Steering
 from stepwell.usecases.streams import Streams
+from stepwell.usecases.triggers import Triggers
 
 if TYPE_CHECKING:
     from stepwell.observe.spans import Spans
 
 
-class Stepwell(Starting, Steering, People, Events, Streams, Care):
+class Stepwell(Starting, Triggers, People, Events, Streams, History, Care):
     """A store, and unless `drive=False` an engine that drives its runs.
 
     ```python
@@ -45,6 +47,7 @@ class Stepwell(Starting, Steering, People, Events, Streams, Care):
             `Store`.
         workflows: what this engine may drive; what `start` is given is added by itself.
         drive: False for a client that only asks: it may run beside the process that drives.
+        queues: put into the store at opening; see `Queue`.
         limits: how much happens at once.
         executors: `concurrent.futures` executors by the names that tasks give as `executor=`.
         warm_wait: how long a run that only waits stays in memory before its body is dropped.
@@ -64,6 +67,7 @@ class Stepwell(Starting, Steering, People, Events, Streams, Care):
         store: str | Path | Store = "sqlite:///stepwell.db",
         *,
         workflows: Iterable[Workflow[..., Any] | Task[..., Any]] = (),  # Any: whatever they return
+        queues: Iterable[Queue] = (),
         drive: bool = True,
         limits: Limits | None = None,
         executors: Mapping[str, FuturesExecutor] | None = None,
@@ -78,12 +82,13 @@ class Stepwell(Starting, Steering, People, Events, Streams, Care):
     ) -> None:
         self.store: Store = open_store(str(store)) if isinstance(store, str | Path) else store
         self._workflows = [workflow_of(target) for target in workflows]
+        self._queues = [queue.row() for queue in queues]
         self._drive = drive
         self._limits = limits or Limits()
         self._executors = executors
         self._warm_wait = micros(warm_wait, "warm_wait")
         self._grace = micros(grace, "grace")
-        self._create = create
+        self._may_create = create
         self._count_usage = count_usage
         self._strict = strict
         self._tracing = tracing
@@ -111,9 +116,11 @@ class Stepwell(Starting, Steering, People, Events, Streams, Care):
             StoreBusy: another live process drives it (only with `drive=True`).
             DefinitionError: two workflows have one name, or with `strict=True` the lint has findings in one.
         """
-        await self.store.open(create=self._create)
+        await self.store.open(create=self._may_create)
         await self._volatile.open()
         self._is_open = True
+        for queue in self._queues:
+            await self._put_queue(queue)
         if not self._drive:
             return
         engine = Engine(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -66,9 +66,16 @@ class Run(Generic[T]):
         """Ask the run to end."""
         self._app.wait_for(self._inner.cancel(by=by, reason=reason))
 
-    def retry(self, *, by: str = "", reason: str = "", on_change: OnChange | None = None) -> None:
+    def retry(
+        self,
+        *,
+        inputs: Mapping[str, Mapping[str, object] | bytes] | None = None,
+        by: str = "",
+        reason: str = "",
+        on_change: OnChange | None = None,
+    ) -> None:
         """Let a failed or cancelled run go on."""
-        self._app.wait_for(self._inner.retry(by=by, reason=reason, on_change=on_change))
+        self._app.wait_for(self._inner.retry(inputs=inputs, by=by, reason=reason, on_change=on_change))
 
     def signal(self, name: str, payload: object = None, *, key: str = "", by: str = "") -> bool:
         """Send a signal."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from stepwell.model.codec import ValueCodec
@@ -58,9 +59,16 @@ class Run(Generic[T]):
         """See `Stepwell.cancel`."""
         await self._app.cancel(self.id, by=by, reason=reason)
 
-    async def retry(self, *, by: str = "", reason: str = "", on_change: OnChange | None = None) -> None:
+    async def retry(
+        self,
+        *,
+        inputs: Mapping[str, Mapping[str, object] | bytes] | None = None,
+        by: str = "",
+        reason: str = "",
+        on_change: OnChange | None = None,
+    ) -> None:
         """See `Stepwell.retry`."""
-        await self._app.retry(self.id, by=by, reason=reason, on_change=on_change)
+        await self._app.retry(self.id, inputs=inputs, by=by, reason=reason, on_change=on_change)
 
     async def signal(self, name: str, payload: object = None, *, key: str = "", by: str = "") -> bool:
         """See `Stepwell.signal`."""

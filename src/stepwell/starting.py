@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from random import Random
 from typing import Any, Final, Literal, TypeAlias, TypedDict, get_args
 
@@ -106,8 +106,10 @@ def order(
     return Order(run, durability, on_conflict, debounce, _duration(options, "debounce_max"))
 
 
-def refuse_ambiguous(workflow: Workflow[..., Any], positional: int, options: StartOptions) -> None:
+def refuse_ambiguous(workflow: Workflow[..., Any], positional: int, options: Collection[str]) -> None:
     """Refuse an option that may have been meant as the workflow's parameter of the same name.
+
+    `positional` arguments were given by position, `options` are the names of those given by keyword.
 
     Raises:
         ArgumentError: there is one; the text says how both can be given.

@@ -131,7 +131,7 @@ MUTANTS = (
     ),
     mutant("a consumed message stays", (MemoryStore, "_append", "del self.data.mailbox[id]", "pass")),
     mutant("children are not created", (MemoryStore, "_append", "self._add_if_free(child)", "pass")),
-    mutant("posts of an append are lost", (MemoryStore, "_append", "self._put_message(message)", "pass")),
+    mutant("posts of an append are lost", (MemoryStore, "_append", "self._put_messages(append.posts)", "pass")),
     # -- commits ------------------------------------------------------------------------------------------------
     mutant(
         "attempts are launched before their start is on disk",

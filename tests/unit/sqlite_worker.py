@@ -8,10 +8,12 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from stepwell.errors import StoreBusy, StoreFull
+from stepwell.errors import RequestNotFound, StoreBusy, StoreFull
+from stepwell.stores.protocol import NewMessage
 from stepwell.stores.sqlite import SqliteStore
-from stepwell.testing.conformance.kit import LEASE, appended, mail, new_run
+from stepwell.testing.conformance.kit import LEASE, appended, happened, mail, new_run
 
 LIMIT = 400_000
 
@@ -64,6 +66,56 @@ async def post(path: Path, sender: str, count: str) -> None:
     await store.open(create=False)
     for n in range(int(count)):
         await store.post(mail("a", f"{sender}.{n}", key=f"{sender}.{n}"))
+    await store.close()
+
+
+async def publish(path: Path, sender: str, count: str) -> None:
+    """Publish events, each by itself, and every second one under an id that others publish too."""
+    store = SqliteStore(path)
+    await store.open(create=False)
+    stored = 0
+    for n in range(int(count)):
+        event = await store.publish(happened(f"{n}", source="both" if n % 2 else sender))
+        stored += event is not None
+    say("stored", stored)
+    await store.close()
+
+
+async def answer(path: Path, sender: str) -> None:
+    """Answer every request that is open until one is called `last`; say how many answers were taken."""
+    store = SqliteStore(path)
+    await store.open(create=False)
+    taken, ended = 0, False
+    while not ended:
+        for wait in await store.open_waits("input"):
+            try:
+                await store.post(mail(wait.run_id, wait.id, kind="answer", key=sender))
+            except RequestNotFound:
+                continue
+            taken += 1
+            ended = ended or wait.id == "last"
+    say("taken", taken)
+    await store.close()
+
+
+async def transact(path: Path, count: str) -> None:
+    """Write to a table together with outcomes, for ever; say which were acknowledged."""
+    store = SqliteStore(path)
+    await store.open()
+    await store.drive(f"w{os.getpid()}", now=0, lease=LEASE)
+    await store.create(new_run("a", wake_at=0))
+    [claimed] = await store.claim(f"w{os.getpid()}", workflows=["shop"], now=1, limit=1)
+    done = len(claimed.messages)
+
+    def work(connection: Any) -> NewMessage:  # a connection of SQLite
+        connection.execute("CREATE TABLE IF NOT EXISTS ledger (entry INTEGER PRIMARY KEY)")
+        connection.execute("INSERT INTO ledger VALUES (?)", (done,))
+        return mail("a", str(done), kind="outcome", key=str(done))
+
+    while done < int(count):
+        await store.transact("a", claimed.row.epoch, work)
+        say("ack", done)
+        done += 1
     await store.close()
 
 

@@ -338,6 +338,13 @@ def test_repetitions_of_one_step_become_one() -> None:
     assert edges(history(told(*words, "+b#1"))) == {"shop > a#1… ×20", "a#1… ×20 > b#1"}
 
 
+def test_the_steps_of_a_loop_become_one_each() -> None:
+    words = [word for n in range(1, 21) for word in (f"+a#{n}", f"-a#{n}", f"+b#{n}", f"-b#{n}")]
+    drawn = edges(history(told("+c#1", "-c#1", *words, "+d#1")))
+    assert drawn == {"shop > c#1", "c#1 > a#1… ×20", "a#1… ×20 > b#1… ×20", "b#1… ×20 > d#1"}
+    assert len(picture(history(told(*words[:32]))).nodes) == 17
+
+
 def test_a_node_of_many_tells_how_they_ended() -> None:
     words = [f"+f.map:1/f#{n}" for n in range(1, 21)]
     ends = [f"{'!' if n % 5 == 0 else '-'}f.map:1/f#{n}" for n in range(1, 20)]

@@ -18,6 +18,8 @@ import stepwell.logging
 from stepwell import Stepwell, ctx, task, workflow
 from stepwell.model.entries import (
     AnyEntry,
+    InputAnswered,
+    InputReassigned,
     RunCompleted,
     RunCreated,
     RunFailed,
@@ -26,14 +28,16 @@ from stepwell.model.entries import (
     StepCompleted,
     StepFailed,
     StepStarted,
+    StreamBlock,
     WaitStarted,
 )
 from stepwell.model.failure import Failure
 from stepwell.model.ids import StepPath
+from stepwell.model.requests import InputSpec
 from stepwell.observe.logs import JsonLines, RunHandler, log_file, log_files
 from stepwell.observe.outbox import Outbox, levels, packed, set_levels, unpacked
 from stepwell.observe.records import Place, PlaceFilter
-from stepwell.observe.telling import preview_of, tell, timestamp
+from stepwell.observe.telling import awaited, preview_of, tell, timestamp
 
 AT = 1_795_179_833_000_123
 PATH = StepPath((("fetch.map", 1),), "fetch", 3)
@@ -434,3 +438,12 @@ def test_the_filter_keeps_what_a_record_knows() -> None:
     record = logging.makeLogRecord({"stepwell_run": "r"})
     assert mark.filter(record)
     assert vars(record)["stepwell_run"] == "r"
+
+
+def test_waits_for_people_and_events_are_told_in_words() -> None:
+    asked = msgspec.Raw(msgspec.json.encode(InputSpec(prompt="Publish?")))
+    assert awaited(WaitStarted(AT, PATH, "input", spec=asked)) == "an answer to 'Publish?'"
+    assert awaited(WaitStarted(AT, PATH, "event", "shop.changed")) == "event 'shop.changed'"
+    assert tell(InputAnswered(AT, PATH, by="ann")) == "answered by ann"
+    assert tell(InputReassigned(AT, PATH, who=("bob", "eve"), by="ann")) == "reassigned to bob, eve by ann"
+    assert preview_of(StreamBlock(AT, PATH, chunks=msgspec.Raw(b'["a"]'))) == '["a"]'

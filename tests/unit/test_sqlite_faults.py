@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,18 @@ from stepwell.model.entries import RunCompleted
 from stepwell.stores.protocol import Append, NewMessage
 from stepwell.stores.sqlite import SqliteStore, committer
 from stepwell.stores.sqlite.trouble import translated
-from stepwell.testing.conformance.kit import LEASE, Broken, appended, claim_one, mail, new_run, notes
+from stepwell.stores.tables import Firing, Queue, TriggerRow
+from stepwell.testing.conformance.kit import (
+    LEASE,
+    Broken,
+    appended,
+    asked,
+    claim_one,
+    happened,
+    mail,
+    new_run,
+    notes,
+)
 
 Body = Callable[[SqliteStore], Awaitable[None]]
 
@@ -142,6 +154,85 @@ def test_a_commit_that_succeeds_but_reports_an_error_counts_as_done(tmp_path: Pa
         await store.append(appended(claimed, 3, "z"))
         assert notes(await store.read("a")) == ["x", "z"]
         assert len(await store.mailbox("a")) == 1
+
+    driven(tmp_path, body)
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_the_unknown_outcome_of_a_commit_is_found_out_whatever_it_was(tmp_path: Path, landed: bool) -> None:
+    calls: list[str] = []
+
+    async def body(store: SqliteStore) -> None:
+        connection = store._parts.writer.committer.session.connection  # type: ignore[union-attr]  # it is open
+
+        def lose(here: str) -> None:
+            if here == "commit":
+                store.fault(None)
+                connection.execute("ROLLBACK")
+
+        def work(database: Any) -> NewMessage:  # a connection of SQLite
+            calls.append("work")
+            database.execute("CREATE TABLE theirs (x)")
+            return mail("a", "step", kind="outcome")
+
+        await store.put_trigger(TriggerRow(name="t", kind="schedule", workflow="shop", spec=b"{}"))
+        await store.create(new_run("held", queue="q", held=True, unique="k"))
+        changes: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.append(appended("a", 2, opened=(asked("q1"),))),
+            lambda: store.append(appended("a", 2, events=(happened("e1"),))),
+            lambda: store.transact("a", 1, work),
+            lambda: store.publish(happened("e2")),
+            lambda: store.put_queue(Queue(name="q", concurrency=4)),
+            lambda: store.admit("q", now=9),
+            lambda: store.advance(
+                "t", seen=0, cursor=3, next_at=9, firings=[Firing(trigger="t", key="k", occasion=1, at=2)]
+            ),
+            lambda: store.put_trigger(TriggerRow(name="t2", kind="schedule", workflow="shop", spec=b"{}")),
+            lambda: store.remove_trigger("t2"),
+            lambda: store.create(new_run("new", unique="k", takes_over=True)),
+            lambda: store.forget_events(before=99),
+            lambda: store.append(appended("a", 2, closed=("q1",), at=77)),
+        ]
+        for change in changes:
+            if landed:
+                fail_once(store, "committed", trouble(sqlite3.SQLITE_IOERR))
+                await change()
+                continue
+            before = await _all_of_it(store)
+            store.fault(lose)
+            with pytest.raises(StoreError):
+                await change()
+            assert await _all_of_it(store) == before
+            await change()
+            assert await _all_of_it(store) != before
+
+    driven(tmp_path, body)
+    assert len(calls) == (1 if landed else 2)
+
+
+async def _all_of_it(store: SqliteStore) -> list[list[object]]:
+    parts = store._parts
+    assert parts is not None
+    with parts.readers.moment() as session:
+        tables = session.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+        names = [row[0] for row in tables]
+        return [[name, *session.connection.execute(f"SELECT * FROM {name}")] for name in names]
+
+
+def test_an_open_wait_may_be_proven_by_what_was_appended_before_it(tmp_path: Path) -> None:
+    async def body(store: SqliteStore) -> None:
+        fail_once(store, "committed", trouble(sqlite3.SQLITE_IOERR))
+        outcomes = await asyncio.gather(
+            store.append(appended("a", 2, "x")),
+            store.post(mail("a")),
+            store.append(appended("a", 3, status="waiting", wake_at=7, release=True)),
+            store.append(appended("b", 2, opened=(asked("q1", "b"),))),
+            store.publish(happened("e1")),
+            store.append(appended("b", 2, closed=("q1",))),
+            return_exceptions=True,
+        )
+        assert [outcome for outcome in outcomes if isinstance(outcome, BaseException)] == []
+        assert notes(await store.read("a")) == ["x"]
 
     driven(tmp_path, body)
 
@@ -343,7 +434,7 @@ def test_a_damaged_page_is_reported_and_never_raised_by_a_check(tmp_path: Path) 
     path = tmp_path / "runs.db"
 
     async def fill(store: SqliteStore) -> None:
-        await store.append(appended("a", 2, *("x" * 500 for _ in range(200))))
+        await store.append(appended("a", 2, *("x" * 500 for _ in range(2000))))
 
     driven(tmp_path, fill)
     whole = bytearray(path.read_bytes())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 
 from stepwell.errors import StoreBusy
 from stepwell.stores.sqlite import SqliteStore
-from stepwell.testing.conformance.kit import LEASE, appended, claim_one, new_run, notes
+from stepwell.testing.conformance.kit import LEASE, appended, asked, claim_one, happened, new_run, notes
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX systems")
 
@@ -169,6 +171,89 @@ def test_posts_of_several_processes_and_of_the_driver_are_all_kept(tmp_path: Pat
         await store.close()
 
     asyncio.run(drive())
+
+
+def test_events_that_two_processes_publish_at_once_are_stored_once_in_one_order(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    count = 20
+
+    async def go() -> None:
+        store = SqliteStore(path)
+        await store.open()
+        with process("publish", path, "p", count) as one, process("publish", path, "q", count) as two:
+            for n in range(1, count, 2):
+                await store.publish(happened(f"{n}", source="both"))
+            stored = [int(line(child).split()[1]) for child in (one, two)]
+            assert (one.wait(10), two.wait(10)) == (0, 0)
+        events = await store.events()
+        assert len(events) == 3 * count // 2
+        assert len({(event.source, event.id) for event in events}) == len(events)
+        positions = [event.position for event in events]
+        assert positions == sorted(set(positions)) and await store.last_event() == positions[-1]
+        assert count <= sum(stored) <= 3 * count // 2
+        await store.close()
+
+    asyncio.run(go())
+
+
+def test_answers_of_two_processes_are_taken_as_long_as_the_request_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+
+    async def go() -> None:
+        store = SqliteStore(path)
+        await store.open()
+        await store.drive("w1", now=0, lease=LEASE)
+        await store.create(new_run("a", owner="w1"))
+        seq = 2
+        with process("answer", path, "p") as one, process("answer", path, "q") as two:
+            for request in (*(f"q{n}" for n in range(12)), "last"):
+                await store.append(appended("a", seq, "asked", opened=(asked(request),)))
+                senders = 2 if request == "last" else 1
+                while sum(message.name == request for message in await store.mailbox("a")) < senders:
+                    assert one.poll() in (None, 0) and two.poll() in (None, 0)
+                seq += 1
+                await store.append(appended("a", seq, "answered", closed=(request,)))
+                seq += 1
+            taken = [int(line(child).split()[1]) for child in (one, two)]
+            assert (one.wait(10), two.wait(10)) == (0, 0)
+        answers = Counter(message.name for message in await store.mailbox("a"))
+        assert len(answers) == 13 and set(answers.values()) <= {1, 2}
+        assert sum(taken) >= answers.total()  # an answer that is posted again under its key counts as taken
+        await store.close()
+
+    asyncio.run(go())
+
+
+def test_a_killed_transaction_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    acknowledged = -1
+    for turn in range(4):
+        with process("transact", path, 10**6) as child:
+            assert child.stdout is not None
+            ends = None
+            for text in child.stdout:
+                ends = ends or time.monotonic() + 0.05 + 0.03 * turn
+                if time.monotonic() > ends:
+                    child.kill()
+                    break
+                acknowledged = int(text.split()[1])
+            for text in child.stdout:
+                if len(words := text.split()) == 2 and text.endswith("\n"):
+                    acknowledged = int(words[1])
+            child.wait()
+
+    async def look() -> None:
+        store = SqliteStore(path)
+        await store.open(create=False)
+        outcomes = [int(message.name) for message in await store.mailbox("a")]
+        await store.close()
+        file = sqlite3.connect(path)
+        entries = [row[0] for row in file.execute("SELECT entry FROM ledger ORDER BY entry")]
+        file.close()
+        assert entries == outcomes == list(range(len(entries)))
+        assert len(entries) > acknowledged > 10
+
+    asyncio.run(look())
 
 
 def test_a_forked_child_does_not_keep_its_dead_parents_right_to_drive(tmp_path: Path) -> None:

@@ -74,8 +74,8 @@ class Queue(msgspec.Struct, frozen=True):
             name=self.name,
             concurrency=self.concurrency,
             concurrency_per_key=self.concurrency_per_key,
-            rate=None if every is None else every.count,
-            rate_per_key=None if per_key is None else per_key.count,
+            rate=None if every is None else every.limit,
+            rate_per_key=None if per_key is None else per_key.limit,
             period=0 if either is None else either.period,
             paused=self.paused,
         )

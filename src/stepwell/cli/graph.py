@@ -29,7 +29,7 @@ WIDEST = 40
 def command(call: Call, run: str, style: str | None, everything: bool) -> int:
     """Draw what happened in RUN: its steps, waits and child runs, and what followed what.
 
-    More than eight items of a map, branches or repetitions that are alike are drawn as one, with their number.
+    More than eight items of a map, branches or rounds of a loop that are alike are drawn as one, with their number.
     """
     return run_loop(_graph(call, run, style, everything))
 

@@ -22,6 +22,7 @@ from stepwell.model.failure import Failure
 from stepwell.model.state import OpenStep, State, evolve
 from stepwell.observe.history import History
 from stepwell.observe.picture import picture
+from stepwell.observe.telling import awaited
 from stepwell.stores.protocol import RunRow
 
 OPEN_SHOWN = 10
@@ -91,17 +92,27 @@ def _fields(
         ("version", row.version),
         ("labels", labels),
         ("parent", row.parent or ""),
+        ("forked from", state.origin),
+        ("queue", state.queue),
+        ("deadline", _deadline(state, now)),
         ("driven by", row.owner or ""),
         ("input", words.short(given, 200)),
         ("steps", _steps(state)),
         ("open", _open_steps(state, now)),
         ("waits", _waits(state, now)),
         ("mailbox", ", ".join(kept)),
+        ("usage", ", ".join(f"{count:,} {name}" for name, count in sorted(state.usage.items()))),
         ("state", "\n".join(f"{key} = {words.short(value)}" for key, value in sorted(state.variables.items()))),
         ("error", _error(state, cause)),
         ("children", children),
         ("result", _result(output)),
     ]
+
+
+def _deadline(state: State, now: int) -> str:
+    if state.deadline is None:
+        return ""
+    return words.moment(state.deadline) + ("" if state.ended is not None else f", {words.ago(state.deadline, now)}")
 
 
 def _pause(state: State) -> str:
@@ -146,9 +157,8 @@ def _waits(state: State, now: int) -> str:
 
 
 def _wait(wait: WaitStarted, now: int) -> str:
-    what = f"signal {wait.name!r}" if wait.wait == "signal" else "timer"
     due = "" if wait.due is None else f", due {words.moment(wait.due)} ({words.ago(wait.due, now)})"
-    return f"{what}{due}, since {words.moment(wait.at)}"
+    return f"{awaited(wait)}{due}, since {words.moment(wait.at)}"
 
 
 def _with_rest(lines: list[str], total: int) -> str:
@@ -172,6 +182,10 @@ def _document(row: RunRow, state: State, given: bytes, output: bytes, tree: Tree
     document = as_json(row) | {
         "started_at": state.started_at,
         "durability": state.durability,
+        "origin": state.origin or None,
+        "queue": state.queue or None,
+        "deadline": state.deadline,
+        "usage": state.usage,
         "input": words.payload(given),
         "result": words.payload(output),
         "error": words.as_json(state.error),

@@ -46,6 +46,10 @@ class ChildDesk:
             return
         if request.path in runner.state.steps:
             return  # it was started before a restart and tells us when it ends
+        if runner.state.origin and request.workflow.options.id:
+            # The run of that id is the child of the run that this one was forked from, and would never tell us.
+            own = f"{request.run_id[:160]}~{content_hash(runner.run_id.encode())[:12]}"
+            request = msgspec.structs.replace(request, run_id=own)
         inline, blob = runner.ledger.stow(request.input)
         runner.apply(
             StartAttempt(
@@ -67,7 +71,9 @@ class ChildDesk:
 
     def _new_run(self, request: ChildRequest) -> NewRun:
         runner = self._runner
-        inline, blob = runner.ledger.stow(request.input)
+        edit = runner.state.edits.get(request.path)
+        given = request.input if edit is None else runner.body.payload(edit.input, edit.input_blob)
+        inline, blob = runner.ledger.stow(given)
         own = request.new_identity
         options = request.workflow.options
         queue = request.workflow.queue
@@ -98,7 +104,7 @@ class ChildDesk:
             parent=created.parent,
             priority=created.priority,
             labels=created.labels,
-            input_hash=content_hash(bytes(request.input)),
+            input_hash=content_hash(bytes(given)),
             created_at=runner.now,
             wake_at=runner.now,
             entries=(created,),

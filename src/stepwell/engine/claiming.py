@@ -72,21 +72,14 @@ class Claims:
     def _room(self) -> int:
         return self._engine.limits.runs - len(self._engine.runners) - len(self._adopting) - self._asked_for
 
-    def _is_full(self, workflow: Workflow[..., Any]) -> bool:
-        if workflow.concurrency is None:
-            return False
-        held = sum(1 for r in self._engine.runners.values() if r.workflow.name == workflow.name)
-        return held >= workflow.concurrency
-
     def start(self, new: NewRun, workflow: Workflow[..., Any], volatile: bool) -> asyncio.Future[RunRow]:
-        """Create a run, and drive it at once when there is room; gives the row that the store then has."""
+        """Create a run, and drive it at once when nothing keeps it; gives the row that the store then has.
+
+        That is another run's row when another run has its unique key.
+        """
         store = self._engine.volatile if volatile else self._engine.store
-        if (
-            self.has_room
-            and not self._is_full(workflow)
-            and new.wake_at is not None
-            and new.wake_at <= self._engine.clock.now()
-        ):
+        is_due = not new.held and new.wake_at is not None and new.wake_at <= self._engine.clock.now()
+        if is_due and self.has_room:
             new = msgspec.structs.replace(new, owner=self._engine.worker)
             self._adopting.add(new.run_id)
         created = store.create(new)
@@ -104,7 +97,8 @@ class Claims:
             return
         row = done.result()
         # A run that was there already may belong to this worker too, by a claim that is still being answered.
-        is_ours = new.owner is not None and row.owner == self._engine.worker and (row.next_seq, row.claims) == (2, 0)
+        is_new = row.run_id == new.run_id and (row.next_seq, row.claims) == (2, 0)
+        is_ours = is_new and new.owner is not None and row.owner == self._engine.worker
         if was_adopting and is_ours and new.run_id not in self._engine.runners and not self._engine.closing:
             state = replay(new.entries)
             runner = Runner(
@@ -122,6 +116,7 @@ class Claims:
             self._engine.runners[new.run_id] = runner
             runner.wake()
         else:
+            self._engine.queueing.joined(store, (new,))
             self._attention.set()
 
     # -- runs of the store --------------------------------------------------------------------------------------
@@ -156,11 +151,10 @@ class Claims:
         if room <= 0:
             self._make_room()
             return False
-        names = [name for name, workflow in self._engine.workflows.items() if not self._is_full(workflow)]
+        names = list(self._engine.workflows)
         if not names:
             return False
-        tight = any(self._engine.workflows[name].concurrency is not None for name in names)
-        limit = 1 if tight else min(room, CLAIM_PAGE)
+        limit = min(room, CLAIM_PAGE)
         self._asked_for += limit
         try:
             claimed = await store.claim(self._engine.worker, workflows=names, now=self._engine.clock.now(), limit=limit)
@@ -258,7 +252,7 @@ class Claims:
         self._engine.tell_end(row.run_id, state)
 
     async def _next_wake(self) -> int | None:
-        names = [name for name, workflow in self._engine.workflows.items() if not self._is_full(workflow)]
+        names = list(self._engine.workflows)
         wakes = [await store.next_wake(workflows=names) for store in (self._engine.store, self._engine.volatile)]
         return min((wake for wake in wakes if wake is not None), default=None)
 

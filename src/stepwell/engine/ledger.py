@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -89,7 +89,15 @@ class Ledger:
         return NO_PAYLOAD, digest
 
     def append(
-        self, state: State, launches: Launches, *, at: int, wake_at: int | None, release: bool, seen: int
+        self,
+        state: State,
+        launches: Launches,
+        *,
+        at: int,
+        wake_at: int | None,
+        release: bool,
+        seen: int,
+        heard: Mapping[str, int],
     ) -> Sequence[AnyEntry]:
         """Send what has gathered, with the row as `state` gives it; returns the entries."""
         entries = self.entries
@@ -105,6 +113,7 @@ class Ledger:
             release=release,
             progress=not _is_only_again(entries),
             seen=seen,
+            heard=heard,
             consumed=tuple(self.consumed),
             children=tuple(self.new_runs),
             posts=tuple(self.posts),

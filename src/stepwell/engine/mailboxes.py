@@ -44,7 +44,7 @@ class Mailboxes:
         if (message.run_id, message.id) in self._used_up:
             return
         if not in_order and (self._unread or self._is_reading or self._engine.store.changed()):
-            self.read_soon(self._engine.store)
+            self._others_wrote()
             self.read_soon(self._engine.volatile)
             return
         runner = self._engine.runners.get(message.run_id)
@@ -57,8 +57,14 @@ class Mailboxes:
         while True:
             await self._engine.nap(self._engine.clock.now() + POLL)
             if self._engine.store.changed():
-                self.read_soon(self._engine.store)
-                self._engine.topics.read_soon(self._engine.store)
+                self._others_wrote()
+
+    def _others_wrote(self) -> None:
+        """Another process has written to the store, perhaps: look at all that it may have been about."""
+        self.read_soon(self._engine.store)
+        self._engine.topics.read_soon(self._engine.store)
+        self._engine.queueing.look_at_all()
+        self._engine.scheduling.look()
 
     def read_soon(self, store: Store) -> None:
         """Look into the mailboxes of this engine's runs; calls that come meanwhile share the next look."""

@@ -16,6 +16,7 @@ from stepwell.model.entries import (
     StepCompleted,
     StepFailed,
 )
+from stepwell.model.versions import label_of
 from stepwell.programs.function import FunctionProgram
 from stepwell.programs.matching import Delivery, Records
 from stepwell.programs.protocol import Note
@@ -91,6 +92,12 @@ class Performance:
         if self._program is not None or state.ended is not None or state.pause is not None or self.must_reload:
             return True
         runner, fresh = self._runner, state.started_at is None
+        label = label_of(state.version)
+        if label and label != runner.workflow.label:
+            runner.pause("code_change", runner.engine.unserved(state.run_id, state.workflow, state.version))
+            return True
+        if fresh and state.is_early(runner.now):
+            return True
         records, self._records = self._records, None
         self._program = FunctionProgram(
             runner.workflow,
@@ -108,11 +115,11 @@ class Performance:
                 runner.end(EndCancelled(), NO_PAYLOAD)
                 return True
             runner.apply(Begin(version=runner.workflow.version))
-            self._program.begin(runner.now)
+            self._program.begin(runner.now, state.variables)
             return True
         assert state.started_at is not None, "a run whose body began has its time"
         self._replaying = deque(self._program.recorded.deliveries)
-        self._program.begin(state.started_at)
+        self._program.begin(state.started_at, self._program.recorded.variables)
         return self._replay_some()
 
     def _replay_some(self) -> bool:
@@ -158,6 +165,11 @@ class Performance:
         if self._program is not None:
             self._program.deadlock = ""
             self.deliver_later(requested, NO_PAYLOAD)
+
+    def hear_of_edit(self, edit: StateSet) -> None:
+        """A key of `ctx.state` was set from outside; a program that is not there yet hears of it when it is rebuilt."""
+        if self._program is not None:
+            self.deliver_later(edit, NO_PAYLOAD)
 
     def advance(self) -> None:
         """Let the program move until it waits, one delivery a turn."""

@@ -22,6 +22,7 @@ from stepwell.model.entries import (
 )
 from stepwell.model.ids import StepPath
 from stepwell.model.requests import InputRequest, is_settled, read_input_spec, request_id
+from stepwell.model.state import State
 from stepwell.stores.protocol import Message
 from stepwell.stores.tables import NewEvent, OpenWait
 
@@ -62,16 +63,7 @@ class QuestionDesk:
                 self._show(entry.path)
                 self._announce(ASKED, entry.path)
             case WaitStarted() if entry.wait == "event":
-                runner = self._runner
-                runner.ledger.opened[request_id(runner.run_id, entry.path)] = OpenWait(
-                    id=request_id(runner.run_id, entry.path),
-                    run_id=runner.run_id,
-                    kind="event",
-                    path=str(entry.path),
-                    name=entry.name,
-                    at=entry.at,
-                    due=entry.due,
-                )
+                self._show(entry.path)
             case InputAnswered() | InputReassigned():
                 self._show(entry.path)
             case InputReminded():
@@ -85,40 +77,12 @@ class QuestionDesk:
 
     def request(self, path: StepPath) -> InputRequest | None:
         """The open input request at a path, as the inbox shows it."""
-        state = self._runner.state
-        wait, asked = state.waits.get(path), state.asked.get(path)
-        if wait is None or asked is None:
-            return None
-        spec = read_input_spec(wait.spec)
-        return InputRequest(
-            id=request_id(state.run_id, path),
-            run_id=state.run_id,
-            workflow=state.workflow,
-            path=str(path),
-            step=path,
-            prompt=spec.prompt,
-            schema=msgspec.json.decode(spec.schema, type=dict),
-            who=spec.who,
-            quorum=spec.quorum,
-            agree=spec.agree,
-            answers=tuple((by, at) for by, _, at in asked.answers),
-            asked_at=wait.at,
-            due=wait.due,
-        )
+        return input_request(self._runner.state, path)
 
     def _show(self, path: StepPath) -> None:
-        found = self.request(path)
+        found = open_wait(self._runner.state, path)
         if found is not None:
-            self._runner.ledger.opened[found.id] = OpenWait(
-                id=found.id,
-                run_id=found.run_id,
-                kind="input",
-                path=found.path,
-                name=found.prompt,
-                at=found.asked_at,
-                due=found.due,
-                body=msgspec.json.encode(found),
-            )
+            self._runner.ledger.opened[found.id] = found
 
     def _announce(self, topic: str, path: StepPath) -> None:
         """Tell the world: a mail about an open question is a workflow that listens to these events."""
@@ -172,6 +136,52 @@ class QuestionDesk:
     def remind(self, path: StepPath) -> None:
         """The time of a reminder has come."""
         self._runner.apply(RemindInput(path))
+
+
+def input_request(state: State, path: StepPath) -> InputRequest | None:
+    """The open input request at a path of a run, as the inbox shows it."""
+    wait, asked = state.waits.get(path), state.asked.get(path)
+    if wait is None or asked is None:
+        return None
+    spec = read_input_spec(wait.spec)
+    return InputRequest(
+        id=request_id(state.run_id, path),
+        run_id=state.run_id,
+        workflow=state.workflow,
+        path=str(path),
+        step=path,
+        prompt=spec.prompt,
+        schema=msgspec.json.decode(spec.schema, type=dict),
+        who=spec.who,
+        quorum=spec.quorum,
+        agree=spec.agree,
+        answers=tuple((by, at) for by, _, at in asked.answers),
+        asked_at=wait.at,
+        due=wait.due,
+    )
+
+
+def open_wait(state: State, path: StepPath) -> OpenWait | None:
+    """The row by which others find the open wait at a path; None for one that is no input request and for no event."""
+    wait, found = state.waits.get(path), input_request(state, path)
+    if wait is None or (found is None and wait.wait != "event"):
+        return None
+    return OpenWait(
+        id=request_id(state.run_id, path),
+        run_id=state.run_id,
+        kind="event" if found is None else "input",
+        path=str(path),
+        name=wait.name if found is None else found.prompt,
+        at=wait.at,
+        due=wait.due,
+        body=b"{}" if found is None else msgspec.json.encode(found),
+    )
+
+
+def open_waits(state: State) -> tuple[OpenWait, ...]:
+    """The rows of all open waits of a run that others must be able to find."""
+    found = (open_wait(state, path) for path in state.waits)
+    return tuple(one for one in found if one is not None)
 
 
 def _listed(answers: list[tuple[str, bytes, int]]) -> msgspec.Raw:

@@ -61,7 +61,6 @@ from stepwell.model.entries import (
 from stepwell.model.ids import StepPath
 from stepwell.model.lifecycle import TERMINAL
 from stepwell.model.state import State, evolve
-from stepwell.model.versions import label_of
 from stepwell.programs.matching import Records
 from stepwell.programs.protocol import CancelChild, ChildRequest, PublishEvent, Request, StepRequest
 from stepwell.stores.protocol import Append, Message, Store, Stored
@@ -167,8 +166,8 @@ class Runner:
         self._missed = False
         self.now = max(self.engine.clock.now(), self.state.updated_at)
         try:
-            self._take_messages()
             self.waits.check_deadline(self.now)
+            self._take_messages()
             if not self.body.set_up():
                 return
             self.steps.take_outcomes()
@@ -276,15 +275,6 @@ class Runner:
         """Let the body hear that it is to end; one that is not there yet hears of it when it is rebuilt."""
         self.body.hear_of_cancel(requested)
 
-    def edit_body(self, edit: StateSet) -> None:
-        """Let the body see an edit of `ctx.state`; one that is not there yet sees it when it is rebuilt."""
-        if self._program is not None:
-            self.deliver_later(edit, NO_PAYLOAD)
-
-    def reload(self) -> None:
-        """Read the run anew with the next commit, and rebuild its body: what is in flight is begun again then."""
-        self._must_reload = True
-
     def end(self, command: CompleteRun | FailRun | EndCancelled, output: msgspec.Raw) -> None:
         """The run has come to its end: what is open is cancelled, and its parent is told."""
         for path in list(self.state.steps):
@@ -358,8 +348,10 @@ class Runner:
     def _append(self, launches: Launches, *, release: bool) -> None:
         self._is_suspect = False
         self._releasing = release
+        state, wake_at = self.state, self._wake_at()
         seen = self.inbox.seen() if release else 0
-        self.ledger.append(self.state, launches, at=self.now, wake_at=self._wake_at(), release=release, seen=seen)
+        heard = self.waits.heard() if release and state.pause is None and state.ended is None else {}
+        self.ledger.append(state, launches, at=self.now, wake_at=wake_at, release=release, seen=seen, heard=heard)
         if not self._sync:
             self._act(launches)
 
@@ -411,9 +403,10 @@ class Runner:
         if self._idle_alarm is not None:
             self._idle_alarm.cancel()
             self._idle_alarm = None
-        if self.state.status not in ("running", "pending") and self.is_idle:
+        early = self.state.is_early(self.now)
+        if (early or self.state.status not in ("running", "pending")) and self.is_idle:
             pause = self.state.pause
-            at_once = pause is not None and pause.cause != "request"
+            at_once = early or (pause is not None and pause.cause != "request")
             wait = 0 if at_once else self.engine.warm_wait
             clock = self.engine.clock
             self._idle_alarm = clock.call_at(clock.now() + wait, self._cool_down)
@@ -446,7 +439,9 @@ class Runner:
         if self.body.is_there:
             self.steps.take_outcomes()
         self._is_cut_off = bool(
-            self.steps.busy or self.body.has_deliveries or self.state.status in ("running", "pending")
+            self.steps.busy
+            or self.body.has_deliveries
+            or (self.state.status in ("running", "pending") and not self.state.is_early(self.now))
         )
         self.steps.drop_all()
         self._append((), release=True)

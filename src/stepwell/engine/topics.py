@@ -40,6 +40,7 @@ class Subscription:
         self._since = since
         self._queue: deque[Event] = deque()
         self._position = cursor
+        self._missed = 0
         self._is_scanning = False
         self._is_live = False
 
@@ -59,25 +60,37 @@ class Subscription:
         """What the scan reads next: topic, after which position, since when."""
         return self.topic, self._position, self._since
 
-    def scanned(self, page: list[Event]) -> bool:
-        """A page has been read; True when there is more to read and somebody waits for it."""
+    @property
+    def heard(self) -> int:
+        """The position up to which all events of the topic have been looked at."""
+        if not self._is_live:
+            return self._position
+        return max(self._position, self._runner.engine.topics.offered(self._runner.store))
+
+    def scanned(self, page: list[Event], last: int) -> bool:
+        """A page was read, and before it the `last` position; True when more is to be read for somebody who waits."""
         if self._runner.gone:
             return False
         for event in page:
             self._keep(event)
-        self._is_live = len(page) < PAGE
+        if len(page) < PAGE:
+            self._position = max(self._position, last)  # what is not in the page does not count
+        # What was offered during the scan may have been published after the moment that the scan saw: look again.
+        self._is_live = len(page) < PAGE and self._missed <= self._position
         self._is_scanning = not self._is_live and not self._queue
         self._runner.wake()
         return self._is_scanning
 
     def offer(self, event: Event) -> None:
         """The engine has seen this event being published."""
-        if self._is_live and event.position > self._position:
-            if self.takers:
-                self._keep(event)
-                self._runner.wake()
-            else:  # whoever waits next reads it from the store: what nobody waits for is not kept in memory
-                self._is_live = False
+        if event.position <= self._position:
+            return
+        if self._is_live and self.takers:
+            self._keep(event)
+            self._runner.wake()
+        else:  # a scan reads it, for whoever waits next: what nobody waits for is not kept in memory
+            self._missed = max(self._missed, event.position)
+            self._is_live = False
 
     def _keep(self, event: Event) -> None:
         self._position = max(self._position, event.position)
@@ -134,8 +147,11 @@ class Topics:
 
     def read_soon(self, store: Store) -> None:
         """Something was published, perhaps."""
+        if not self._subscriptions:
+            self._last.pop(id(store), None)  # whoever joins next begins with what is there then
+            return
         self._unread.add(id(store))
-        if not self._is_reading and self._subscriptions:
+        if not self._is_reading:
             self._is_reading = True
             self._engine.chore(self._read_new())
 
@@ -157,7 +173,7 @@ class Topics:
         self._is_reading = False
 
     async def _read_page(self, store: Store) -> None:
-        page = await store.events(after=self._last.get(id(store), 0), limit=PAGE)
+        page = await store.events(after=await self._seen(store), limit=PAGE)
         for event in page:
             for subscription in tuple(self._subscriptions.get(event.topic, ())):
                 subscription.offer(event)
@@ -166,17 +182,27 @@ class Topics:
         if len(page) == PAGE:
             self._unread.add(id(store))
 
+    async def _seen(self, store: Store) -> int:
+        """Up to which event subscriptions have been offered all; what was published before is in scans that follow."""
+        if id(store) not in self._last:
+            last = await store.last_event()
+            self._last.setdefault(id(store), last)  # a scan that has begun meanwhile relies on what it found
+        return self._last[id(store)]
+
+    def offered(self, store: Store) -> int:
+        """The position up to which subscriptions have been offered all that they had not scanned."""
+        return self._last.get(id(store), 0)
+
     def read(self, store: Store, subscription: Subscription) -> None:
         """Let a subscription scan."""
         self._engine.chore(self._scan(store, subscription))
 
     async def _scan(self, store: Store, subscription: Subscription) -> None:
         while True:
-            # What is read from here on is offered; what was published before is in the scan that follows.
-            if id(store) not in self._last:
-                self._last[id(store)] = await store.last_event()
             topic, after, since = subscription.reading
             try:
+                await self._seen(store)
+                last = await store.last_event()
                 page = await store.events(after=after, topic=topic, since=since, limit=PAGE)
             except StoreError as error:
                 if not error.retryable:
@@ -184,7 +210,7 @@ class Topics:
                 self._engine.degraded(error)
                 await self._engine.nap(self._engine.clock.now() + self._engine.store_retry)
                 continue
-            if not subscription.scanned(page):
+            if not subscription.scanned(page, last):
                 return
 
 

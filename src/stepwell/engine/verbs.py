@@ -1,4 +1,4 @@
-"""What people and other runs want of a run: pause, resume, cancel, retry, taken from its mailbox in order."""
+"""What people and other runs want of a run: pause, resume, cancel, retry, edits, taken from its mailbox in order."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from stepwell.errors import RequestRefused
-from stepwell.model.commands import EndCancelled, RequestCancel, Resume, SetInput
-from stepwell.model.entries import NO_PAYLOAD, OnChange, RunCancelRequested
+from stepwell.errors import RequestRefused, WrongStatus
+from stepwell.model.commands import EditStep, EndCancelled, RequestCancel, Resume, RetryRun, SetInput, SetState, Upgrade
+from stepwell.model.decide import decide
+from stepwell.model.entries import NO_PAYLOAD, NULL, OnChange, RunCancelRequested, StateSet
 from stepwell.model.lifecycle import RETRYABLE
+from stepwell.model.versions import label_of, version_text
 from stepwell.stores.protocol import Message
 
 if TYPE_CHECKING:
@@ -31,6 +33,20 @@ class InputBody(msgspec.Struct, frozen=True):
 
     input: msgspec.Raw
     begin_at: int | None = None
+
+
+class RetryBody(VerbBody, frozen=True):
+    """What a retry carries besides: by readable path of a step, the input that its next attempts are given."""
+
+    inputs: dict[str, msgspec.Raw] = {}
+
+
+class StateBody(msgspec.Struct, frozen=True):
+    """What is to become of the key of `ctx.state` that a state message is about (its name)."""
+
+    payload: msgspec.Raw = NULL
+    deleted: bool = False
+    reason: str = ""
 
 
 class VerbDesk:
@@ -56,7 +72,11 @@ class VerbDesk:
                 case "cancel":
                     self.cancel(RequestCancel(by=message.by, reason=body.reason))
                 case "retry":
-                    runner.retry(message.by, body.reason, body.on_change)
+                    self._retry(msgspec.json.decode(message.body, type=RetryBody), message.by)
+                case "state":
+                    self._set_state(message.name, msgspec.json.decode(message.body, type=StateBody), message.by)
+                case "upgrade":
+                    self._upgrade(message.name, body.reason, message.by)
                 case "again" if runner.state.ended in RETRYABLE and not runner.state.undone:
                     runner.retry(message.by, body.reason, None)
                 case "again" if runner.state.ended is not None:
@@ -74,8 +94,39 @@ class VerbDesk:
         body = msgspec.json.decode(message.body, type=InputBody)
         inline, blob = runner.ledger.stow(body.input)
         if blob:
-            runner.payloads[blob] = bytes(body.input)
+            runner.body.payloads[blob] = bytes(body.input)
         runner.apply(SetInput(input=inline, input_blob=blob, by=message.by, begin_at=body.begin_at))
+
+    def _retry(self, body: RetryBody, by: str) -> None:
+        runner = self._runner
+        decide(runner.state, RetryRun(), runner.now)  # refused before anything is edited
+        failed = {str(path): path for path in runner.state.failed_steps}
+        for step in body.inputs:
+            if step not in failed:
+                raise WrongStatus(f"run {runner.run_id}: step {step} is not among those whose failure ended the run")
+        for step, data in body.inputs.items():
+            inline, blob = runner.ledger.stow(data)
+            runner.apply(EditStep(failed[step], inline, blob, by=by, reason=body.reason))
+        runner.retry(by, body.reason, body.on_change)
+
+    def _set_state(self, key: str, body: StateBody, by: str) -> None:
+        command = SetState(key=key, payload=body.payload, deleted=body.deleted, by=by, reason=body.reason)
+        for entry in self._runner.apply(command):
+            if isinstance(entry, StateSet):
+                self._runner.body.hear_of_edit(entry)
+
+    def _upgrade(self, label: str, reason: str, by: str) -> None:
+        """Go on under the function of another label; what stopped the body, but not a person, is over with that."""
+        runner = self._runner
+        known = runner.engine.versions.get((runner.state.workflow, label))
+        version = version_text(label, "") if known is None else known.version
+        pause = runner.state.pause
+        if label_of(runner.state.version) == label and (pause is None or pause.cause == "request"):
+            return  # it is under that version already
+        runner.apply(Upgrade(version, by=by, reason=reason))
+        if pause is not None and pause.cause != "request":
+            runner.apply(Resume(by=by, reason=f"upgraded to {version or 'the version without a label'}"))
+        runner.body.must_reload = True
 
     def cancel(self, command: RequestCancel) -> None:
         """Ask the body to end; a run whose body cannot hear of it ends at once."""

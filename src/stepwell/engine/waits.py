@@ -23,6 +23,7 @@ from stepwell.model.entries import (
     WaitTimedOut,
 )
 from stepwell.model.ids import StepPath
+from stepwell.model.requests import read_event_spec
 from stepwell.stores.protocol import Message
 
 if TYPE_CHECKING:
@@ -112,6 +113,17 @@ class WaitDesk:
         """Whether events that are there already are being read."""
         return any(subscription.is_scanning for subscription in self._subscriptions.values())
 
+    def heard(self) -> dict[str, int]:
+        """Per topic that the run waits for, the position up to which its events have been looked at."""
+        state, heard = self._runner.state, dict[str, int]()
+        for wait in state.waits.values():
+            if wait.wait == "event":
+                name = read_event_spec(wait.spec).subscription(wait.name)
+                subscription = self._subscriptions.get(name)
+                position = state.cursors.get(name, 0) if subscription is None else subscription.heard
+                heard[wait.name] = min(position, heard.get(wait.name, position))
+        return heard
+
     def next(self, now: int) -> bool:
         """Satisfy one wait, or act on one message; False when there is nothing to do now."""
         if self._runner.state.pause is not None or self._runner.state.ended is not None:
@@ -197,6 +209,8 @@ class WaitDesk:
         at = self._due[0][0] if self._due and state.pause is None else None
         if state.deadline is not None and state.cancel is None and state.ended is None:
             at = state.deadline if at is None else min(at, state.deadline)
+        if state.begin_at is not None and state.is_early(self._runner.now) and state.pause is None:
+            at = state.begin_at if at is None else min(at, state.begin_at)
         if at is None:
             self.disarm()
         elif self._alarm is None or self._alarm_at != at:

@@ -23,7 +23,9 @@ from stepwell.engine.executor import Executor
 from stepwell.engine.feed import Feed, Live
 from stepwell.engine.limits import Limits, Needs, Slots
 from stepwell.engine.mailboxes import Mailboxes
+from stepwell.engine.queueing import Queueing
 from stepwell.engine.runner import Runner
+from stepwell.engine.scheduling import Scheduling
 from stepwell.engine.streams import CountUsage
 from stepwell.engine.topics import Topics
 from stepwell.errors import DefinitionError, StoreError
@@ -89,6 +91,8 @@ class Engine:
         self.claims = Claims(self)
         self.mailboxes = Mailboxes(self)
         self.topics = Topics(self)
+        self.queueing = Queueing(self)
+        self.scheduling = Scheduling(self)
         self._ticked: dict[str, int] = {}
         self._degraded_said = 0
         self._emptied = asyncio.Event()
@@ -105,8 +109,9 @@ class Engine:
         await self.store.drive(self.worker, now=now, lease=LEASE if self.store.is_shared else FOR_EVER)
         await self.volatile.drive(self.worker, now=now, lease=FOR_EVER)
         loops = [self.claims.keep_claiming(), self.claims.trials.keep_trying()]
+        loops += [self.queueing.keep_admitting(), self.scheduling.keep_firing()]
         if self.store.is_shared:
-            loops = [self._keep_lease(), loops[0], self.mailboxes.keep_polling(), loops[1]]
+            loops = [self._keep_lease(), loops[0], self.mailboxes.keep_polling(), *loops[1:]]
         self._tasks = [self.loop.create_task(loop) for loop in loops]
         for task in self._tasks:
             task.add_done_callback(self._loop_ended)
@@ -159,7 +164,8 @@ class Engine:
         Functions of one name with different version labels stand side by side; the last registered serves new runs.
 
         Raises:
-            DefinitionError: another workflow has this name and label, or the engine is strict and the lint has findings.
+            DefinitionError: another workflow has this name and label, or the engine is strict and the lint finds
+                something.
         """
         version = (workflow.name, workflow.label)
         known = self.versions.get(version)
@@ -168,6 +174,8 @@ class Engine:
 
             check(workflow, strict=self.strict)
             self.versions[version] = self.workflows[workflow.name] = workflow
+            if workflow.own_queue is not None:
+                self.queueing.imply(workflow.own_queue)
             self.claims.look()
             for child in workflow.mentioned():
                 self.register(child)
@@ -224,10 +232,12 @@ class Engine:
             self.claims.trials.clear(runner.run_id)
         if append.children:
             self.claims.look()
+        self.queueing.committed(runner, append)
         if append.posts:
             self.mailboxes.read_soon(runner.store)
         if append.events:
             self.topics.read_soon(runner.store)
+            self.scheduling.look()
         if append.release or append.status in ("paused", "stuck"):
             self.tell_end(runner.run_id, runner.state)
 

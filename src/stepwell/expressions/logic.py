@@ -53,6 +53,20 @@ class Rule:
             raise DefinitionError(f"the condition {self.source.decode()[:300]} fails on this data: {error}") from None
 
 
+    def value(self, data: bytes) -> bytes:
+        """What the rule gives for this JSON, as JSON.
+
+        Raises:
+            DefinitionError: it fails on this data.
+        """
+        from datalogic_py import DataLogicError
+
+        try:
+            return self._rule.evaluate_str(data.decode()).encode()
+        except DataLogicError as error:
+            raise DefinitionError(f"the rule {self.source.decode()[:300]} fails on this data: {error}") from None
+
+
 @functools.cache
 def _engine() -> Engine:
     from datalogic_py import Engine

@@ -24,8 +24,8 @@ NEXT: Final[dict[Status, frozenset[Status]]] = {
     "paused": frozenset({"running", "waiting", "pending", "cancelled"}),
     "stuck": frozenset({"running", "waiting", "pending", "cancelled"}),
     "completed": frozenset(),
-    "failed": frozenset({"running"}),
-    "cancelled": frozenset({"running"}),
+    "failed": frozenset({"running", "pending"}),
+    "cancelled": frozenset({"running", "pending"}),
 }
 
 TERMINAL: Final[frozenset[Status]] = frozenset({"completed", "failed", "cancelled"})

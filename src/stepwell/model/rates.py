@@ -12,9 +12,9 @@ _FORM = re.compile(r"\s*(\d{1,9})\s*/\s*(\d.*|us|ms|s|m|h|d|w)\s*")
 
 
 class Rate(NamedTuple):
-    """At most `count` within any window of `period` microseconds."""
+    """At most `limit` within any window of `period` microseconds."""
 
-    count: int
+    limit: int
     period: int
 
 
@@ -37,6 +37,4 @@ def rate(text: str, place: str = "rate") -> Rate:
 
 
 def _refusal(place: str, found: object) -> ArgumentError:
-    return ArgumentError(
-        f"{place}: {found!r} is not a rate; write how many per how long, such as '10/1s' or '50/1m'"
-    )
+    return ArgumentError(f"{place}: {found!r} is not a rate; write how many per how long, such as '10/1s' or '50/1m'")

@@ -145,6 +145,10 @@ class State(msgspec.Struct):
         idle = self.attempts_in_flight == 0 and bool(self.waits or self.steps)
         return "waiting" if idle else "running"
 
+    def is_early(self, now: int) -> bool:
+        """Whether the body may not begin yet."""
+        return self.started_at is None and self.begin_at is not None and now < self.begin_at and self.cancel is None
+
     @property
     def next_due(self) -> int | None:
         """The earliest time at which something is due: its beginning, a timer, a deadline, a retry, a reminder."""

@@ -38,7 +38,7 @@ from stepwell.model.entries import (
 )
 from stepwell.model.ids import SECOND, StepPath
 from stepwell.observe.records import Place, exception_of, extras_of, message_of
-from stepwell.observe.telling import preview_of, tell, timestamp
+from stepwell.observe.telling import StoredEntry, preview_of, tell, timestamp
 
 MAX_BYTES: Final = 10_000_000
 """Size at which a run's file is put aside and a new one begun."""
@@ -66,21 +66,13 @@ _LEVELS: Final = {
     "run.failed": "error",
     "run.upgraded": "info",
     "step.failed": "warning",
+    "input.answered": "info",
+    "input.withdrawn": "warning",
+    "input.reassigned": "info",
+    "input.reminded": "info",
 }
 _ENDINGS: Final = (RunCompleted, RunFailed, RunCancelled)
 _OWN: Final = frozenset({"ts", "run", "workflow", "event", "step", "attempt", "level", "message"})
-
-
-class StoredEntry(Protocol):
-    """An entry as it stands in a journal."""
-
-    @property
-    def seq(self) -> int:
-        """Its position, from 1."""
-
-    @property
-    def entry(self) -> AnyEntry:
-        """The fact."""
 
 
 class SaidNote(Protocol):

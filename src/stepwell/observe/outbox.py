@@ -34,11 +34,12 @@ _SENT: Final = (
 
 def levels() -> dict[str, int]:
     """The levels that this program has given to its loggers: of those that have one of their own, and of the root."""
-    manager = logging.root.manager
-    known = {ROOT: max(logging.root.level, manager.disable + 1 if manager.disable else 0)}
-    for name, logger in tuple(manager.loggerDict.items()):
+    loggers = logging.root.manager
+    least = loggers.disable + 1 if loggers.disable else 0  # what `logging.disable` switches off is not sent either
+    known = {ROOT: max(logging.root.level, least)}
+    for name, logger in tuple(loggers.loggerDict.items()):
         if isinstance(logger, logging.Logger) and logger.level:
-            known[name] = max(logger.level, known[ROOT] if manager.disable else 0)
+            known[name] = max(logger.level, least)
     return known
 
 

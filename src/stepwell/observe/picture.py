@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -17,6 +17,9 @@ FAN: Final = 8
 BEGIN: Final = "first"
 END: Final = "last"
 """The ids of the run's beginning and end (`end` is a word of Mermaid's)."""
+
+LOOP: Final = 4
+"""Steps that the body of a loop has at most, for its repetitions to be drawn as one."""
 
 MANY: Final = 0
 """Stands for a number in the scope of a node that is made of many."""
@@ -105,6 +108,14 @@ def _key(part: Part, scope: ScopePath, which: str | None = None) -> Key:
     return scope, path.name, number if which is None else which, part.kind
 
 
+def _times(names: list[str], place: int, size: int) -> int:
+    """How often the `size` names from `place` on come, one time after the other."""
+    times = 1
+    while names[place + times * size : place + (times + 1) * size] == names[place : place + size]:
+        times += 1
+    return times
+
+
 class _Families:
     """Finds which parts are alike and many; `keys[n]` is the key of the node of part `n`."""
 
@@ -135,19 +146,30 @@ class _Families:
                 for part in row:
                     self.keys[part.index] = _key(part, drawn, f"{row[0].path.occurrence}…")
 
-    def _rows(self, parts: Sequence[Part]) -> Iterable[list[Part]]:
-        """Repetitions of one step, each following nothing but the one before, more than `fan` of them."""
-        row: list[Part] = []
+    def _rows(self, parts: Sequence[Part]) -> Iterator[list[Part]]:
+        """Steps that a loop repeats more than `fan` times, each step of its body as a list of its repetitions."""
+        for chain in self._chains(parts):
+            names = [part.path.name for part in chain]
+            place = 0
+            while place < len(chain):
+                size, times = next(
+                    ((size, times) for size in range(1, LOOP + 1) if (times := _times(names, place, size)) > self._fan),
+                    (1, 1),
+                )
+                if times > 1:
+                    for offset in range(size):
+                        yield chain[place + offset : place + size * times : size]
+                place += size * times
+
+    def _chains(self, parts: Sequence[Part]) -> Iterator[list[Part]]:
+        """Parts of which each follows nothing but the one before."""
+        chain: list[Part] = []
         for part in parts:
-            follows = self._history.points[part.after]
-            if row and part.path.name == row[-1].path.name and follows == (row[-1].index,):
-                row.append(part)
-                continue
-            if len(row) > self._fan:
-                yield row
-            row = [part]
-        if len(row) > self._fan:
-            yield row
+            if chain and self._history.points[part.after] != (chain[-1].index,):
+                yield chain
+                chain = []
+            chain.append(part)
+        yield chain
 
     def _alike(self, scope: Scope, is_large_map: bool) -> dict[Link, Link]:
         """Scopes in this one that are drawn as one: link → the link that stands for all."""

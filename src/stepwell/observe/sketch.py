@@ -12,10 +12,18 @@ import msgspec
 
 from stepwell.observe.picture import Node, Picture, successors
 
-GLYPHS: Final[dict[str, str]] = {"begin": "○", "end": "◉", "join": "•", "task": "●", "child": "▣", "start": "▷"}
+GLYPHS: Final[dict[str, str]] = {
+    "begin": "○",
+    "end": "◉",
+    "join": "•",
+    "task": "●",
+    "compensation": "◁",
+    "child": "▣",
+    "start": "▷",
+}
 WAIT_GLYPH: Final = "◇"
 
-_PLAIN: Final = str.maketrans("○◉•●▣▷◇│─├╮┬╯┴┼×…", "oO+*#>~|-++++++x.")
+_PLAIN: Final = str.maketrans("○◉•●◁▣▷◇│─├╮┬╯┴┼×…", "oO+*<#>~|-++++++x.")
 
 
 class Row(msgspec.Struct):

@@ -3,8 +3,9 @@
 **One trace, whoever drives.** Ids are not drawn but derived: the trace's from the id of the root run, a run's span's
 from its run id, an attempt's from run id, step and number (BLAKE2b of the 16 and 8 bytes that W3C Trace Context has for
 them). So the process that goes on with a run after a crash makes children of a span that another process has not yet
-exported, and nothing about tracing is journaled. A run's span is made when the run ends, whole, with the times and events of its
-journal: a run that sleeps for a month holds no span. Runs with the same id in two stores share a trace id.
+exported, and nothing about tracing is journaled. A run's span is made when the run ends, whole, with the times and
+events of its journal: a run that sleeps for a month holds no span. Runs with the same id in two stores share a trace
+id.
 
 **The tree.** A run's span is the parent of its attempts' spans and of its child runs' spans. When an ended run is
 retried, what follows comes below a span of its own, `retry <workflow>`, because the run's span is exported already.
@@ -41,8 +42,8 @@ from stepwell.model.entries import (
 from stepwell.model.failure import Failure
 from stepwell.model.ids import StepPath
 from stepwell.model.state import State, evolve
-from stepwell.observe.telling import tell
-from stepwell.observe.tracing import ReadJournal, StoredEntry
+from stepwell.observe.telling import StoredEntry, tell
+from stepwell.observe.tracing import ReadJournal
 
 EVENTS: Final = 128
 """Events that a run's span has at most, the last ones: as many as OpenTelemetry's SDK keeps by default."""
@@ -91,12 +92,10 @@ class Spans:
         read: ReadJournal,
         provider: trace.TracerProvider | None = None,
     ) -> None:
-        from stepwell import __version__
-
         self._state_of = state_of
         self._read = read
         self._ids = _Ids()
-        self._tracer: Any = _with_ids(trace.get_tracer("stepwell", __version__, provider), self._ids)
+        self._tracer: Any = _with_ids(trace.get_tracer("stepwell", tracer_provider=provider), self._ids)
         self._open: dict[tuple[str, StepPath], _OpenAttempt] = {}
         self._trails: OrderedDict[str, Trail] = OrderedDict()
         self._endings: set[asyncio.Task[None]] = set()

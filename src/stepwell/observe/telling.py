@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from stepwell.model.durations import spoken
 from stepwell.model.entries import (
     AnyEntry,
+    InputReassigned,
+    InputReminded,
     RunCreated,
     RunFailed,
     RunPaused,
@@ -18,14 +20,30 @@ from stepwell.model.entries import (
     StepCompleted,
     StepFailed,
     StepStarted,
+    StreamBlock,
     WaitSatisfied,
     WaitStarted,
     kind_of,
 )
 from stepwell.model.ids import SECOND
+from stepwell.model.requests import read_input_spec
 
 PREVIEW: Final = 120
 """Characters of a payload that are shown."""
+
+_PAYLOADS: Final = ("input", "output", "payload", "chunks")
+
+
+class StoredEntry(Protocol):
+    """An entry as it stands in a journal."""
+
+    @property
+    def seq(self) -> int:
+        """Its position, from 1."""
+
+    @property
+    def entry(self) -> AnyEntry:
+        """The fact."""
 
 
 def timestamp(at: int) -> str:
@@ -36,7 +54,7 @@ def timestamp(at: int) -> str:
 
 def preview_of(entry: AnyEntry) -> str:
     """The beginning of the payload that an entry carries, as one line of JSON; empty when it carries none."""
-    payload: msgspec.Raw = getattr(entry, "input", getattr(entry, "output", getattr(entry, "payload", msgspec.Raw())))
+    payload = next((getattr(entry, name) for name in _PAYLOADS if hasattr(entry, name)), msgspec.Raw())
     raw = bytes(memoryview(payload)[: PREVIEW * 4 + 4])
     text = raw.decode("utf-8", "ignore")
     return text if len(text) <= PREVIEW else text[: PREVIEW - 1] + "…"
@@ -66,9 +84,14 @@ def tell(entry: AnyEntry) -> str:
             rest = f", next in {spoken(max(0, entry.retry_at - entry.at))}" if entry.retry_at else " for good"
             return f"attempt {entry.attempt} failed{rest}: {entry.error.summary()}"
         case WaitStarted():
-            what = f"signal {entry.name!r}" if entry.wait == "signal" else "timer"
             due = f", due {timestamp(entry.due)}" if entry.due is not None else ""
-            return f"waits for {what}{due}"
+            return f"waits for {awaited(entry)}{due}"
+        case InputReassigned():
+            return f"reassigned to {', '.join(entry.who) or 'anybody'}{_who(entry.by)}{_why(entry.reason)}"
+        case InputReminded():
+            return f"reminded for the {entry.number}. time"
+        case StreamBlock():
+            return f"chunks from {entry.first} of attempt {entry.attempt}"
         case WaitSatisfied():
             return f"satisfied{_who(entry.by)}"
         case StateSet():
@@ -76,6 +99,18 @@ def tell(entry: AnyEntry) -> str:
         case _:
             by, reason = getattr(entry, "by", ""), getattr(entry, "reason", "")
             return f"{kind_of(entry).partition('.')[2].replace('_', ' ')}{_who(by)}{_why(reason)}"
+
+
+def awaited(wait: WaitStarted) -> str:
+    """What a wait waits for: `timer`, `signal 'approve'`, `event 'shop.changed'`, `an answer to 'Publish?'`."""
+    match wait.wait:
+        case "timer":
+            return "timer"
+        case "input":
+            prompt = read_input_spec(wait.spec).prompt
+            return f"an answer to {prompt if len(prompt) <= PREVIEW else prompt[: PREVIEW - 1] + '…'!r}"
+        case _:
+            return f"{wait.wait} {wait.name!r}"
 
 
 def _who(by: str) -> str:

@@ -10,24 +10,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stepwell.errors import DefinitionError
-from stepwell.model.entries import AnyEntry
 from stepwell.model.ids import StepPath
 from stepwell.model.state import State
+from stepwell.observe.telling import StoredEntry
 
 if TYPE_CHECKING:
     from stepwell.observe.spans import Spans
-
-
-class StoredEntry(Protocol):
-    """An entry as it stands in a journal."""
-
-    @property
-    def seq(self) -> int:
-        """Its position, from 1."""
-
-    @property
-    def entry(self) -> AnyEntry:
-        """The fact."""
 
 
 class AttemptTrace(Protocol):

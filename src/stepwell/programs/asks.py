@@ -20,6 +20,7 @@ from stepwell.model.entries import (
     StepCompleted,
     StepFailed,
     WaitSatisfied,
+    WaitStarted,
     WaitTimedOut,
 )
 from stepwell.model.ids import StepPath
@@ -177,6 +178,9 @@ class Asks:
     def wait(self, request: StartWait, pending: Pending) -> StepPath:
         """Begin to wait, or take the record of the wait; returns the path under which its outcome will come."""
         record = self._recorded_wait(request)
+        if record is not None and self._asks_otherwise(record, request):
+            self.requests.append(WithdrawWait(path=record.path))
+            record = None
         path = self.recorded.free_path(request.path) if record is None else record.path
         self._pending[path] = pending
         if pending.timer is not None:
@@ -186,6 +190,12 @@ class Asks:
         elif record is None or (record.outcome is None and not record.cancelled):
             self.requests.append(request if path is request.path else msgspec.structs.replace(request, path=path))
         return path
+
+    def _asks_otherwise(self, record: Record, request: StartWait) -> bool:
+        """Whether an open wait is for something else in today's code: another filter, another question."""
+        start = record.start
+        is_open = record.outcome is None and not record.cancelled
+        return is_open and isinstance(start, WaitStarted) and bytes(start.spec) != bytes(request.spec)
 
     def _recorded_wait(self, request: StartWait) -> Record | None:
         """A signal may have moved; a timer is only itself at its own place."""

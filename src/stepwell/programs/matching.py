@@ -24,6 +24,7 @@ from typing import TypeAlias
 import msgspec
 
 from stepwell.model.entries import (
+    NO_PAYLOAD,
     AnyEntry,
     InputWithdrawn,
     RunCancelled,
@@ -75,6 +76,17 @@ class Record:
         return self.start.fingerprint if isinstance(self.start, StepStarted) else ""
 
 
+def payload_in(delivery: Delivery) -> tuple[msgspec.Raw, str]:
+    """What a delivery brings the body: the payload itself, or the content hash under which it is kept."""
+    match delivery:
+        case StepCompleted():
+            return delivery.output, delivery.output_blob
+        case WaitSatisfied():
+            return delivery.payload, delivery.payload_blob
+        case _:
+            return NO_PAYLOAD, ""
+
+
 class Changed(msgspec.Struct, frozen=True):
     """A call whose input differs from the record that stands in its place."""
 
@@ -85,7 +97,7 @@ class Records:
     """The index over one journal, made of all of it, or entry by entry with `add` where nothing was withdrawn.
 
     It keeps what a rebuild needs and lets the rest go: of a journal of 30,000 entries about a third of their size.
-    `variables` are those that were set from outside before the body began.
+    `variables` are those that were set from outside before the body began, `taken` counts the records that calls found.
     """
 
     def __init__(self, entries: Sequence[AnyEntry] = ()) -> None:
@@ -94,6 +106,7 @@ class Records:
         self.states: dict[StepPath, StateSet] = {}
         self.variables: dict[str, msgspec.Raw] = {}
         self.has_begun = False
+        self.taken = 0
         self.deliveries: list[Delivery] = []
         self.blobs: set[str] = set()
         self._scopes: dict[Scope, Scope] = {}
@@ -168,12 +181,10 @@ class Records:
         """
         exact = self.by_path.get(path)
         if exact is not None and not exact.consumed and exact.fingerprint == fingerprint:
-            exact.consumed = True
-            return exact
+            return self._take(exact)
         moved = self._find_moved(path, fingerprint, names)
         if moved is not None:
-            moved.consumed = True
-            return moved
+            return self._take(moved)
         if exact is not None and not exact.consumed:
             return None if exact.is_aftermath else Changed(exact)
         if live or isinstance(path.occurrence, str):
@@ -184,9 +195,11 @@ class Records:
     def take(self, path: StepPath) -> Record | None:
         """The record at this very path, if no call has taken it."""
         record = self.by_path.get(path)
-        if record is None or record.consumed:
-            return None
+        return None if record is None or record.consumed else self._take(record)
+
+    def _take(self, record: Record) -> Record:
         record.consumed = True
+        self.taken += 1
         return record
 
     def _find_moved(self, path: StepPath, fingerprint: str, names: tuple[str, ...]) -> Record | None:
@@ -215,8 +228,15 @@ class Records:
                 self.by_path[path] = _TAKEN
 
     def orphans(self) -> list[StepPath]:
-        """Recorded steps and waits that today's body has not asked for, in journal order."""
-        return [path for path, record in self.by_path.items() if not record.consumed and not record.cancelled]
+        """Recorded steps and waits that today's body has not asked for, in journal order.
+
+        What a body did while it died, before a retry of the run, is none: the body that lives may do otherwise.
+        """
+        return [
+            path
+            for path, record in self.by_path.items()
+            if not (record.consumed or record.cancelled or record.is_aftermath)
+        ]
 
 
 def _comes_later(recorded: StepPath, called: StepPath) -> bool:

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from stepwell.stores.tables import Queue
+
+_NEVER: Final = 1 << 62
 
 
 class Held(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -131,23 +133,29 @@ class _Turnstile:
         return self._again
 
     def _is_too_fast(self, key: str | None) -> bool:
-        """Whether as many were let in during the last period as may be; notes when the next one may."""
+        """Whether as many were let in during the last period as may be; somebody waits, so it notes when to look."""
+        opens_at = self._opens_at(key)
+        if opens_at is None:
+            return False
+        if opens_at < _NEVER:
+            self._look_at(opens_at)
+        return True
+
+    def _opens_at(self, key: str | None) -> int | None:
+        """When the rate lets the next one in; None when that is now."""
         limit = self._queue.rate if key is None else self._queue.rate_per_key
         if limit is None or key == "" or self._queue.period <= 0:
-            return False
+            return None
         if limit <= 0:
-            return True
+            return _NEVER
         if key not in self._let_in:
             since = self._now - self._queue.period
             self._let_in[key] = self._line.newest(key, since=since, limit=limit)
         times = self._let_in[key]
-        if len(times) < limit:
-            return False
-        self._look_at(times[limit - 1] + self._queue.period)
-        return True
+        return None if len(times) < limit else times[limit - 1] + self._queue.period
 
     def _closed(self, key: str) -> bool:
-        return self.is_full(key) or self._is_too_fast(key)
+        return self.is_full(key) or self._opens_at(key) is not None
 
     def _goes_over(self, run: Held) -> bool:
         """Whether the limit of its key would keep those under way waiting for it, or for one like it."""

@@ -162,7 +162,7 @@ class GuardedConnection:
         """Refused: it would commit first."""
         _refuse("executescript()", "it commits what was written before; call execute for each statement")
 
-    def __enter__(self) -> NoReturn:
+    def __enter__(self) -> GuardedConnection:
         _refuse("a with-statement", "it would commit at its end; just go on")
 
     def __exit__(self, *_: object) -> None: ...

@@ -108,6 +108,9 @@ class NewRun(msgspec.Struct, frozen=True):
     `unique`, when not empty, is a key of which only one run may be under way: while another run of that key has not
     ended (`unique_until="ended"`) or not begun (`"begun"`: its status is pending), none is created and that run's row
     is returned, unless this one `takes_over`, which frees the key for it. `awaited` says that a parent waits for it.
+
+    A run whose journal has begun elsewhere (a fork, a snapshot) may come with `opened`, the waits in it that are to be
+    found from outside, and with `messages` for its own mailbox, in order; one that no longer fits is dropped.
     """
 
     run_id: str
@@ -132,6 +135,8 @@ class NewRun(msgspec.Struct, frozen=True):
     unique_until: Literal["begun", "ended"] = "ended"
     takes_over: bool = False
     awaited: bool = False
+    opened: tuple[OpenWait, ...] = ()
+    messages: tuple[NewMessage, ...] = ()
 
 
 class NewMessage(msgspec.Struct, frozen=True):
@@ -171,7 +176,8 @@ class Append(msgspec.Struct, frozen=True):
     `next_seq`; the entries take `seq`, `seq + 1`, …. `status`, `wake_at` and `finished_at` are the row's new values;
     `release` gives the run up (owner becomes None; it is claimable again at `wake_at` or when a message comes);
     when the mailbox then holds an unconsumed message with `id > seen`, `wake_at` becomes `at`: it came while the
-    run was on its way out and its driver does not know of it.
+    run was on its way out and its driver does not know of it. The same when an event was published on a topic of
+    `heard` after the position that stands there: up to it the driver has looked at the topic for the run's waits.
     `progress` is False when the entries only start again what a crash cut off: the row's `claims` then stay as they
     are, so that a run that kills every worker which takes it is seen. True, also without entries, sets them to 0.
     `consumed` are ids of this run's messages; `children` are created (one whose id exists already is left alone);
@@ -191,6 +197,7 @@ class Append(msgspec.Struct, frozen=True):
     release: bool = False
     progress: bool = True
     seen: int = 0
+    heard: Mapping[str, int] = {}
     consumed: tuple[int, ...] = ()
     children: tuple[NewRun, ...] = ()
     posts: tuple[NewMessage, ...] = ()

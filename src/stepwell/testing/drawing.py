@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from random import Random
 from typing import Literal, TypeAlias
 
 from stepwell.engine.limits import Limits
 from stepwell.model.ids import SECOND
+from stepwell.testing.scenes import RESIDUES
 from stepwell.testing.scripts import ALWAYS, RETRIED, Script
 from stepwell.testing.unreliable import MILLISECOND, Faults
 
 SIGNALS = ("go", "stop")
+TOPICS = ("paid", "sent")
 
-Verb: TypeAlias = Literal["signal", "pause", "resume", "cancel", "retry"]
+Verb: TypeAlias = Literal[
+    "signal",
+    "pause",
+    "resume",
+    "cancel",
+    "retry",
+    "answer",
+    "answer twice",
+    "answer as a stranger",
+    "withdraw",
+    "reassign",
+    "publish",
+    "publish again",
+    "publish in passing",
+]
 FaultKind: TypeAlias = Literal["kill", "freeze", "nap", "restart", "jump", "trouble"]
 
 
@@ -41,6 +58,16 @@ class Want:
     after: int
     verb: Verb
     name: str
+    via: Literal["driver", "client", "other"]
+    choice: int = 0
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Somebody reads the stream of a run from here on, and comes back when the process that read it is gone."""
+
+    at: int
+    run: int
     via: Literal["driver", "client", "other"]
 
 
@@ -78,13 +105,38 @@ class Plan:
     grace: int
     dawdle: float
     fresh_end: bool
+    listeners: tuple[Listener, ...] = ()
+    deploy_at: int = 1
+    """The number of the first driving process whose code is new."""
 
 
 def draw_plan(seed: int) -> Plan:
-    """The plan of a seed."""
+    """The plan of a seed: in every other one runs do everything, in the rest tasks, asyncio and child runs only."""
+    return _wide_plan(seed) if seed % 2 else _narrow_plan(seed)
+
+
+def _wide_plan(seed: int) -> Plan:
+    chance = Random(f"wide plan {seed}")
+    span = chance.choice((1, 2, 4)) * SECOND
+    count = chance.choice((1, 1, 2, 2, 3))
+    starts = tuple(_start(chance, number, span, _wide_script(chance)) for number in range(count))
+    plan = _narrow_plan(seed)
+    return dataclasses.replace(
+        plan,
+        starts=starts,
+        visits=_visits(chance, starts, _WIDE_VERBS, _WIDE_SEQUENCES),
+        faults=_faults(chance, starts),
+        weather=dataclasses.replace(plan.weather, again=chance.choice((0.0, 0.0, 0.3))),
+        listeners=_listeners(chance, starts),
+        deploy_at=chance.choice((1, 2, 2, 3)),
+    )
+
+
+def _narrow_plan(seed: int) -> Plan:
     chance = Random(f"plan {seed}")
     span = chance.choice((1, 2, 4)) * SECOND
-    starts = tuple(_start(chance, number, span) for number in range(chance.choice((1, 1, 2, 2, 3, 4))))
+    count = chance.choice((1, 1, 2, 2, 3, 4))
+    starts = tuple(_start(chance, number, span) for number in range(count))
     return Plan(
         seed=seed,
         starts=starts,
@@ -104,11 +156,11 @@ def draw_plan(seed: int) -> Plan:
     )
 
 
-def _start(chance: Random, number: int, span: int) -> Start:
+def _start(chance: Random, number: int, span: int, script: Script | None = None) -> Start:
     return Start(
         at=0 if number == 0 else chance.randrange(span),
         run_id=f"run-{number}",
-        script=draw_script(chance, chance.randint(2, 14)),
+        script=script or draw_script(chance, chance.randint(2, 14)),
         token=chance.randrange(1_000_000),
         durability=chance.choice(("sync",) * 7 + ("async", "async", "exit")),
         priority=chance.choice((0, 0, 0, 1, -1)),
@@ -135,26 +187,64 @@ _SEQUENCES: tuple[tuple[Verb, ...], ...] = (
 """What people want of one run within a moment; mostly nothing in particular."""
 
 
-def _visits(chance: Random, starts: tuple[Start, ...]) -> tuple[Visit, ...]:
-    verbs = chance.choice(_VERBS)
+_WIDE_VERBS: tuple[tuple[Verb, ...], ...] = (
+    ("answer", "publish", "signal"),
+    ("answer", "answer", "answer twice", "answer as a stranger", "withdraw", "reassign"),
+    ("publish", "publish", "publish again", "publish in passing"),
+    ("cancel", "retry", "answer", "publish"),
+    ("pause", "resume", "answer", "publish", "signal"),
+    ("cancel", "retry", "retry"),
+)
+
+_WIDE_SEQUENCES: tuple[tuple[Verb, ...], ...] = (
+    *((),) * 6,
+    ("answer", "answer", "answer"),
+    ("publish", "publish in passing", "publish"),
+    ("pause", "answer", "publish", "resume"),
+    ("cancel", "retry", "answer"),
+    ("answer", "cancel", "retry"),
+    ("retry", "retry"),
+    ("reassign", "answer", "withdraw"),
+)
+
+
+def _visits(
+    chance: Random,
+    starts: tuple[Start, ...],
+    verbs: tuple[tuple[Verb, ...], ...] = _VERBS,
+    sequences: tuple[tuple[Verb, ...], ...] = _SEQUENCES,
+) -> tuple[Visit, ...]:
+    some = chance.choice(verbs)
     return tuple(
-        Visit(chance.choice(starts).at + _soon(chance), chance.getrandbits(16), _wants(chance, verbs))
+        Visit(chance.choice(starts).at + _soon(chance), chance.getrandbits(16), _wants(chance, some, sequences))
         for _ in range(chance.choice((0, 0, 1, 2, 3, 4)))
     )
 
 
-def _wants(chance: Random, verbs: tuple[Verb, ...]) -> tuple[Want, ...]:
-    sequence = chance.choice(_SEQUENCES) or [chance.choice(verbs) for _ in range(chance.randint(1, 3))]
+def _wants(chance: Random, verbs: tuple[Verb, ...], sequences: tuple[tuple[Verb, ...], ...]) -> tuple[Want, ...]:
+    sequence = chance.choice(sequences) or [chance.choice(verbs) for _ in range(chance.randint(1, 3))]
     pace = chance.choice((5, 30, 120)) * MILLISECOND
     names = chance.choice((SIGNALS, SIGNALS[:1], SIGNALS[1:]))
     return tuple(
         Want(
             after=chance.choice((0, chance.randrange(pace))),
             verb=verb,
-            name=chance.choice(names),
+            name=chance.choice(TOPICS if verb.startswith("publish") else names),
             via=chance.choice(("driver", "driver", "client", "other")),
+            choice=chance.getrandbits(16) if sequences is _WIDE_SEQUENCES else 0,
         )
         for verb in sequence
+    )
+
+
+def _listeners(chance: Random, starts: tuple[Start, ...]) -> tuple[Listener, ...]:
+    return tuple(
+        Listener(
+            chance.choice(starts).at + _soon(chance),
+            chance.getrandbits(16),
+            chance.choice(("driver", "driver", "client", "other")),
+        )
+        for _ in range(chance.choice((0, 0, 1, 2)))
     )
 
 
@@ -286,3 +376,138 @@ def _task(chance: Random) -> Script:
 
 def _time(chance: Random) -> int:
     return chance.choice((0, 1, 5, 20, 60, 200))
+
+
+# -- scripts that do everything -----------------------------------------------------------------------------------
+
+
+def _wide_script(chance: Random) -> Script:
+    """A script in which most kinds of verbs may occur; now and then of a few kinds only, which then meet often."""
+    kinds = _WIDE_COMPOSITES if chance.random() < 0.6 else tuple(chance.sample(_WIDE_COMPOSITES, 4))
+    leaves = _WIDE_LEAVES if chance.random() < 0.6 else tuple(chance.sample(_WIDE_LEAVES, 4))
+    return _Wide(chance, kinds, leaves).script(chance.randint(2, 12))
+
+
+_WIDE_COMPOSITES = (
+    *("seq",) * 5,
+    *("gather",) * 2,
+    *("select",) * 4,
+    *("saga",) * 4,
+    *("child",) * 3,
+    *("timeout",) * 2,
+    *("try",) * 2,
+    "group",
+    "each",
+    "race",
+    "finally",
+    "children",
+    "events",
+    "pick",
+    "patched",
+)
+
+_WIDE_LEAVES = (
+    *("task",) * 4,
+    *("made",) * 4,
+    *("ask",) * 3,
+    *("event",) * 3,
+    *("publish",) * 2,
+    *("talk",) * 2,
+    *("book",) * 2,
+    "signal",
+    "sleep",
+    "fail",
+    "state",
+    "value",
+)
+
+
+class _Wide:
+    """Draws scripts of some kinds of verbs."""
+
+    def __init__(self, chance: Random, kinds: tuple[str, ...], leaves: tuple[str, ...]) -> None:
+        self._chance = chance
+        self._kinds = kinds
+        self._leaves = leaves
+        self._patches = 0
+
+    def script(self, budget: int) -> Script:
+        """A script of about `budget` steps and waits."""
+        chance = self._chance
+        if budget <= 1:
+            return self.leaf()
+        kind = chance.choice(self._kinds)
+        match kind:
+            case "each":
+                return [kind, chance.choice((None, 1, 2)), chance.random() < 0.5, *self._parts(budget - 1)]
+            case "child":
+                on_cancel = chance.choice(("cancel", "cancel", "wait", "wait", "abandon"))
+                deadline = chance.choice((None, None, None, 100, 1000))
+                return [kind, self.script(budget - 1), on_cancel, deadline]
+            case "children":
+                count = chance.randint(1, 4)
+                part = self.script(max(1, budget // count))
+                return [kind, part, count, chance.choice((None, 1, 2)), chance.random() < 0.5]
+            case "timeout":
+                return [kind, chance.choice((0.01, 0.1, 0.5, 2.0)), self.script(budget - 1)]
+            case "try" | "finally":
+                return [kind, self.script(budget - 1), self.leaf()]
+            case "saga":
+                return [kind, self.script(budget - 1)]
+            case "events":
+                return [kind, chance.choice(TOPICS), self._residue(), chance.randint(2, 3)]
+            case "pick":
+                return [kind, chance.choice(TOPICS), _time(chance), chance.choice(("steady", "flaky", "narrow"))]
+            case "patched":
+                self._patches += 1
+                return ["seq", self.leaf(), [kind, f"change-{self._patches}", self.script(budget - 1)]]
+            case _:
+                return [kind, *self._parts(budget - 1)]
+
+    def _parts(self, budget: int) -> list[Script]:
+        parts = []
+        while budget > 0:
+            share = self._chance.randint(1, budget)
+            parts.append(self.script(share))
+            budget -= share
+        self._chance.shuffle(parts)
+        return parts
+
+    def leaf(self) -> Script:
+        """One step or wait."""
+        chance = self._chance
+        kind = chance.choice(self._leaves)
+        match kind:
+            case "task":
+                return _task(chance)
+            case "fail":
+                return ["task", "steady", _time(chance), ALWAYS]
+            case "made":
+                return [kind, _time(chance), _time(chance), chance.choice((0, 0, 0, 0, 1, 2, 5))]
+            case "ask":
+                mode = chance.choice(("anybody", "somebody", "quorum", "agree"))
+                return [kind, mode, _patience(chance), chance.choice(([], [], [0.03], [0.05, 0.4]))]
+            case "event":
+                return [kind, chance.choice(TOPICS), self._residue(), _patience(chance)]
+            case "publish":
+                return [kind, chance.choice(TOPICS), chance.random() < 0.2]
+            case "talk":
+                failures = chance.choice((0, 0, 0, 1, 2))
+                return [kind, _time(chance), failures, chance.randint(0, 6), chance.choice((0, 0, 30_000))]
+            case "book":
+                return [kind, chance.choice((0, 0, 0, 1, ALWAYS))]
+            case "signal":
+                return [kind, chance.choice(SIGNALS), _patience(chance)]
+            case "sleep":
+                return [kind, chance.choice((0, 5, 50, 300, 1000))]
+            case "state":
+                return [kind, f"key-{chance.getrandbits(32)}"]
+            case _:
+                return [kind, chance.choice(("now", "random", "uuid"))]
+
+    def _residue(self) -> int | None:
+        return self._chance.choice((None, None, *range(RESIDUES)))
+
+
+def _patience(chance: Random) -> float | None:
+    return chance.choice((None, None, 0.05, 0.5, 2.0))

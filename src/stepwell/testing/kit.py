@@ -26,6 +26,8 @@ from stepwell.authoring.workflow import Workflow, workflow_of
 from stepwell.engine.limits import Limits
 from stepwell.errors import ArgumentError, RequestRefused, RunNotFound
 from stepwell.model.durations import Duration, micros
+from stepwell.model.requests import InputRequest
+from stepwell.model.versions import label_of
 from stepwell.stores.memory import MemoryData, MemoryStore
 from stepwell.testing.checks import CheckFailed
 from stepwell.testing.crashing import BenchStore, CrashPoint, Named, When
@@ -85,7 +87,7 @@ class Bench:
     ) -> None:
         self.data = MemoryData()
         self.crashes = 0
-        self._known = {workflow.name: workflow for workflow in map(workflow_of, workflows)}
+        self._known = _by_version(workflows)
         self._base = BASE if at is None else _moment(at)
         self._settings: dict[str, Any] = {  # Any: those of Stepwell
             "limits": limits,
@@ -134,6 +136,7 @@ class Bench:
         if self._life is None:
             return
         self._end(clean=True)
+        self._close_database()
         idle = [point for point in self._points if not point.has_struck]
         if idle:
             steps = ", ".join(f"crash_at({point.step!r}, {point.when!r})" for point in idle)
@@ -141,7 +144,13 @@ class Bench:
 
     def abandon(self) -> None:
         """End as a process that dies, and check nothing: what is left to do when a test has failed. Idempotent."""
-        self._end(clean=False)
+        self._end(clean=False, waits=False)
+        self._close_database()
+
+    def _close_database(self) -> None:
+        """What transactional tasks have written is not kept."""
+        if self.data.database is not None:
+            self.data.database.close()
 
     def _begin(self) -> None:
         self._has_struck = False
@@ -158,7 +167,8 @@ class Bench:
         self.wait_for(life.open(self._stand_ins))
         self.settle()
 
-    def _end(self, *, clean: bool) -> None:
+    def _end(self, *, clean: bool, waits: bool = True) -> None:
+        """End this life, in good order (`clean`) or not, and wait for what its threads still do."""
         life = self._life
         if life is None:
             return
@@ -171,16 +181,14 @@ class Bench:
         finally:
             self._life = None
             life.kill()
-        if clean:
+        if waits:
             self._threads.wait_for_all()
             life.join()
-            if self.data.database is not None:
-                self.data.database.close()
 
     def _remember(self) -> None:
         """What this process may drive, the next one may too."""
-        known = self._life.engine.workflows if self._life is not None and self._life.engine is not None else {}
-        self._known.update({name: one for name, one in known.items() if not self._stand_ins.is_stubbed(one)})
+        known = self._life.engine.versions if self._life is not None and self._life.engine is not None else {}
+        self._known.update({key: one for key, one in known.items() if not self._stand_ins.is_stubbed(one)})
 
     @property
     def app(self) -> Stepwell:
@@ -206,7 +214,7 @@ class Bench:
         if options.get("id") is None:
             self._started += 1
             options["id"] = f"{workflow.name}-{self._started}"
-        self._known.setdefault(workflow.name, workflow)
+        self._known.setdefault((workflow.name, workflow.label), workflow)
         self.verb(self.app.start(target, *args, **options), None)
         return BenchRun(self, str(options["id"]))
 
@@ -242,10 +250,15 @@ class Bench:
         known = ", ".join(run.id for run in self.runs) or "none"
         raise RunNotFound(f"no run has the id {id!r}; there are: {known}")
 
-    def workflow(self, name: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
-        """A workflow that the bench knows, by name."""
+    def workflow(self, name: str, version: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
+        """The workflow that drives a run of this version, as far as the bench knows."""
         self._remember()
-        return self._known.get(name)
+        others = [one for (known, _), one in self._known.items() if known == name]
+        return self._known.get((name, label_of(version)), others[-1] if others else None)
+
+    def inbox(self, who: str = "") -> list[InputRequest]:
+        """Open questions to people, oldest first; those that `who` may answer and has not, when given."""
+        return self.wait_for(self.app.inbox(who))
 
     # -- time ---------------------------------------------------------------------------------------------------
 
@@ -284,14 +297,19 @@ class Bench:
             self._recover()
 
     def until(self, condition: Callable[[], bool], *, within: Duration | None = None) -> bool:
-        """Let time pass until `condition()` holds, not further; False when it does not hold after all.
+        """Let time pass until `condition()` holds, not further, then settle; False when it does not hold after all.
 
         It is asked after every batch of callbacks. Without `within` time passes as long as anything is due.
 
         Raises:
             CheckFailed: runs keep busy for ever.
         """
-        limit = None if within is None else self._time.micros + micros(within, "within=")
+        holds = self._until(condition, None if within is None else micros(within, "within="))
+        self.settle()
+        return holds
+
+    def _until(self, condition: Callable[[], bool], duration: int | None = None) -> bool:
+        limit = None if duration is None else self._time.micros + duration
         last = self._time.batches + BATCHES
 
         def over() -> bool:
@@ -323,7 +341,7 @@ class Bench:
             work.close()
             raise RequestRefused("this bench is not open: use it in a `with` block, or call open() first")
         task = life.loop.create_task(work)
-        if not self.until(lambda: task.done() or self._life is not life):
+        if not self._until(lambda: task.done() or self._life is not life):
             task.cancel()
             self.settle()
             raise CheckFailed(f"nothing is due any more, and this still waits: {work!r}\n\n{self.report()}")
@@ -391,15 +409,16 @@ class Bench:
         self.settle()
 
     def restart(self, workflows: Iterable[Target] = (), *, down: Duration = 0) -> None:
-        """Stop in good order and begin again, with these workflows in place of those of the same names.
+        """Stop in good order and begin again, with these workflows in place of those of the same names and labels.
 
-        That is a deployment: runs under way go on with the new code.
+        That is a deployment: runs under way go on with the new code. A workflow with a version label of its own stands
+        beside the others and serves new runs.
         """
         points = [point.left for point in self._points]
         self._end(clean=True)
         for point, left in zip(self._points, points, strict=True):
             point.left = left
-        self._known.update({workflow.name: workflow for workflow in map(workflow_of, workflows)})
+        self._known.update(_by_version(workflows))
         self._pass(micros(down, "down="))
         self._begin()
 
@@ -413,7 +432,6 @@ class Bench:
     def _recover(self, down: int = 0) -> None:
         self.crashes += 1
         self._end(clean=False)
-        self._threads.wait_for_all()
         self._has_struck = False
         self._pass(down)
         self._begin()
@@ -421,8 +439,12 @@ class Bench:
     # -- reading ------------------------------------------------------------------------------------------------
 
     def report(self) -> str:
-        """The journals of all runs, for people."""
-        return "\n\n".join(run.table() for run in self.runs) or "there are no runs"
+        """The journals of all runs, for people; empty when there are none."""
+        return "\n\n".join(run.table() for run in self.runs)
+
+
+def _by_version(workflows: Iterable[Target]) -> dict[tuple[str, str], Workflow[..., Any]]:  # Any: whatever they return
+    return {(workflow.name, workflow.label): workflow for workflow in map(workflow_of, workflows)}
 
 
 def _moment(moment: datetime | str) -> int:

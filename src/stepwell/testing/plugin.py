@@ -66,7 +66,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Add the journals to the report of a failed test."""
     report = yield
     item.stash[_FAILED] = report.failed
-    benches = item.stash.get(_SHOWN, [])
-    if report.failed and benches:
-        report.sections.append((SECTION, "\n\n".join(bench.report() for bench in benches)))
+    shown = [text for bench in item.stash.get(_SHOWN, []) if report.failed and (text := bench.report())]
+    if shown:
+        report.sections.append((SECTION, "\n\n".join(shown)))
     return report

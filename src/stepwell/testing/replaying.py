@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from random import Random
 
 import msgspec
@@ -24,27 +25,29 @@ from stepwell.programs.matching import Delivery, Records
 from stepwell.programs.protocol import Request
 from stepwell.testing.drawing import Plan
 from stepwell.testing.invariants import Book, Violation, books_of
-from stepwell.testing.scripts import bulky_child, play
+from stepwell.testing.scenes import has_change, registered
+from stepwell.testing.scripts import bulky_child, kid, play
 from stepwell.testing.world import World
 
 PREFIXES = 3
 """How many prefixes of each journal are tried besides the whole."""
 
-_WORKFLOWS = {workflow.name: workflow for workflow in (play, bulky_child)}
+_WORKFLOWS = {workflow.name: workflow for workflow in (play, kid, bulky_child)}
 
 
-def check_replays(world: World, plan: Plan) -> None:
-    """Replay every run's journal, and some of its prefixes at commits.
+def check_replays(world: World, plan: Plan) -> dict[str, list[int]]:
+    """Replay every run's journal, and some of its prefixes at commits; per run what it said how to undo, in order.
 
     Raises:
         Violation: a replay diverged, asked for something new, or came to another end.
     """
     chance = Random(f"replay {plan.seed}")
+    calls: dict[str, list[int]] = {}
     for book in books_of(world):
         entries = [one.entry for one in book.written]
         if replay(entries).started_at is None:
             continue
-        _replay(world, book, entries, len(entries))
+        calls[book.row.run_id] = _replay(world, book, entries, len(entries))
         first = (
             max((n for n, entry in enumerate(entries) if isinstance(entry, RunResumed) and entry.retry), default=1) + 1
         )
@@ -55,19 +58,26 @@ def check_replays(world: World, plan: Plan) -> None:
         ]
         for cut in chance.sample(cuts, min(PREFIXES, len(cuts))):
             _replay(world, book, entries, cut)
+    return calls
 
 
-def _replay(world: World, book: Book, entries: list[AnyEntry], cut: int) -> None:
-    """Rebuild the body from the first `cut` entries, then let the others happen to it."""
+def _replay(world: World, book: Book, entries: list[AnyEntry], cut: int) -> list[int]:
+    """Rebuild the body from the first `cut` entries, then let the others happen to it; what it said how to undo."""
     state = replay(entries)
     program = _program(world, state, Records(entries[:cut]))
     whole = Records(entries)
+    calls: list[int] = []
+    # A run that went by a change before it was there is replayed with the code of that time.
+    changes = {path.name.removeprefix("patch:") for path, value in whole.values.items() if value.value == "patch"}
+    context = copy_context()
+    context.run(has_change.set, changes.__contains__)
+    context.run(registered.set, calls)
     for path, value in whole.values.items():  # what a value was is chance: give it the chance that it had
         program.recorded.values.setdefault(path, value)
     what = f"{book.name}: replay from entry {cut} of {len(entries)}"
     try:
         assert state.started_at is not None, "only begun runs are replayed"
-        program.begin(state.started_at)
+        context.run(program.begin, state.started_at)
         delivered = len(program.recorded.deliveries)
         for delivery in program.recorded.deliveries:
             if program.ended:
@@ -85,7 +95,8 @@ def _replay(world: World, book: Book, entries: list[AnyEntry], cut: int) -> None
             _need_same_course(program, what)
         _check_end(what, entries[-1], program.take_requests(), program.ended)
     finally:
-        program.close()
+        context.run(program.close)
+    return calls
 
 
 def _is_behind(book: Book, entries: list[AnyEntry], cut: int) -> bool:

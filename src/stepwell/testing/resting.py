@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from stepwell.model.entries import WaitStarted
 from stepwell.model.lifecycle import TERMINAL
+from stepwell.model.requests import request_id
 from stepwell.model.state import State, replay
 from stepwell.stores.protocol import Message, RunRow
+from stepwell.stores.rules import ABOUT_A_WAIT
+from stepwell.testing.crowd import Wish
+from stepwell.testing.filters import Filter
 from stepwell.testing.world import Process
+
+KEPT = frozenset({"signal"})
+"""Kinds of messages that may stay in a mailbox for as long as nobody asks for them."""
 
 
 @dataclass
 class Rest:
     """How things stand.
 
-    `owed` is what the engine should do and has not done; `wishes` are what people must do for runs to go on (run id,
-    verb, signal's name); `due` is when the next timer, deadline or retry comes.
+    `owed` is what the engine should do and has not done; `wishes` are what people must do for runs to go on; `due` is
+    when the next timer, deadline, reminder or retry comes.
     """
 
     owed: list[str] = field(default_factory=list)
-    wishes: list[tuple[str, str, str]] = field(default_factory=list)
+    wishes: list[Wish] = field(default_factory=list)
     due: int | None = None
 
 
@@ -40,7 +48,8 @@ def look(driver: Process) -> Rest:
             continue
         _look_at_owner(driver, row, rest)
         if state.durability != "exit":  # that one takes its messages when it writes
-            _look_at_mailbox(row, mailbox, rest)
+            _look_at_mailbox(row, state, mailbox, rest)
+        _look_at_open_waits(driver, row, state, rest)
         _look_at_run(driver, row, state, mailbox, rest)
     return rest
 
@@ -61,10 +70,19 @@ def _look_at_owner(driver: Process, row: RunRow, rest: Rest) -> None:
         rest.owed.append(f"run {row.run_id} belongs to {driver.name}, which does not hold it in memory")
 
 
-def _look_at_mailbox(row: RunRow, mailbox: list[Message], rest: Rest) -> None:
+def _look_at_mailbox(row: RunRow, state: State, mailbox: list[Message], rest: Rest) -> None:
+    kept = KEPT | ABOUT_A_WAIT if state.pause is not None else KEPT
     for message in mailbox:
-        if message.kind != "signal":
+        if message.kind not in kept:
             rest.owed.append(f"run {row.run_id} ({row.status}) has not taken message {message.id} ({message.kind})")
+
+
+def _look_at_open_waits(driver: Process, row: RunRow, state: State, rest: Rest) -> None:
+    """Others find exactly the waits that are open."""
+    there = {wait.id for wait in driver.world.disk.content.waits.values() if wait.run_id == row.run_id}
+    wanted = {request_id(row.run_id, wait.path) for wait in state.waits.values() if wait.wait in ("input", "event")}
+    if there != wanted:
+        rest.owed.append(f"run {row.run_id} waits for {sorted(wanted)}, and others find {sorted(there)}")
 
 
 def _look_at_run(driver: Process, row: RunRow, state: State, mailbox: list[Message], rest: Rest) -> None:
@@ -73,7 +91,7 @@ def _look_at_run(driver: Process, row: RunRow, state: State, mailbox: list[Messa
         rest.owed.append(f"{name} is {row.status} in its row and {state.status} by its journal")
     if state.pause is not None:
         if state.pause.cause == "request":
-            rest.wishes.append((row.run_id, "resume", ""))
+            rest.wishes.append(Wish("resume", row.run_id))
         else:
             rest.owed.append(f"{name} was set aside without need: {state.pause.cause}: {state.pause.reason}")
         return
@@ -91,7 +109,14 @@ def _look_at_run(driver: Process, row: RunRow, state: State, mailbox: list[Messa
         if wait.wait == "signal" and wait.name in signals:
             rest.owed.append(f"{name} waits at {wait.path} for a signal that is in its mailbox")
         elif wait.wait == "signal" and wait.due is None:
-            rest.wishes.append((row.run_id, "signal", wait.name))
+            rest.wishes.append(Wish("signal", row.run_id, wait.name))
+        elif wait.wait == "input" and wait.due is None:
+            rest.wishes.append(Wish("answer", row.run_id, request_id(row.run_id, wait.path), is_sincere=True))
+        elif wait.wait == "event":
+            _look_at_event_wait(driver, state, wait, rest)
+    for path, asked in state.asked.items():
+        if asked.remind_at is not None:
+            dues.append((asked.remind_at, f"{name}: somebody was to be reminded of {path}"))
     for step in state.steps.values():
         if step.step == "child":
             waits_for_something = True
@@ -103,6 +128,8 @@ def _look_at_run(driver: Process, row: RunRow, state: State, mailbox: list[Messa
         elif step.retry_at is not None:
             waits_for_something = True
             dues.append((step.retry_at, f"{name}: {step.path} was to be tried again"))
+    if state.deadline is not None and state.cancel is None:
+        dues.append((state.deadline, f"{name}: its deadline has passed"))
     if not waits_for_something:
         rest.owed.append(f"{name} is {state.status} and nothing of it is in flight")
     for due, what in dues:
@@ -110,3 +137,14 @@ def _look_at_run(driver: Process, row: RunRow, state: State, mailbox: list[Messa
             rest.owed.append(what)
         elif rest.due is None or due < rest.due:
             rest.due = due
+
+
+def _look_at_event_wait(driver: Process, state: State, wait: WaitStarted, rest: Rest) -> None:
+    filter = Filter.of(wait, state.created_at)
+    cursor = state.cursors.get(filter.subscription, 0)
+    for event in driver.world.disk.content.events.values():
+        if event.position > cursor and not event.transient and filter.fits(event):
+            rest.owed.append(f"run {state.run_id} waits at {wait.path} for event {event.position}, which is there")
+            return
+    if wait.due is None:
+        rest.wishes.append(Wish("publish", state.run_id, wait.name, residue=filter.residue))

@@ -13,6 +13,7 @@ from stepwell.model.durations import Duration
 from stepwell.model.entries import OnChange, kind_of
 from stepwell.model.failure import Failure
 from stepwell.model.lifecycle import SET_ASIDE, TERMINAL, Status
+from stepwell.model.requests import InputRequest
 from stepwell.model.state import State, replay
 from stepwell.stores.protocol import RunRow, Stored
 from stepwell.testing.checks import UNSET, CheckFailed, StepRecord, compare, steps_of, table, waits_of
@@ -48,7 +49,6 @@ class BenchRun(Generic[T]):
             raise CheckFailed(
                 f"run {self.id} has not ended at {self._bench.now}; it waits for {waits}\n\n{self.table()}"
             )
-        self._bench.settle()
         state = self.state
         match state.status:
             case "completed":
@@ -67,7 +67,7 @@ class BenchRun(Generic[T]):
 
     def _output(self, state: State) -> T:
         data = self._payload(state.output, state.output_blob)
-        workflow = self._bench.workflow(state.workflow)
+        workflow = self._bench.workflow(state.workflow, state.version)
         return cast("T", msgspec.json.decode(data) if workflow is None else workflow.codec.returns.decode(data))
 
     def _payload(self, inline: msgspec.Raw, blob: str) -> bytes:
@@ -171,6 +171,38 @@ class BenchRun(Generic[T]):
     def table(self) -> str:
         """The journal for people."""
         return table(self.journal, self.state, self._bench.now_micros)
+
+    # -- questions ----------------------------------------------------------------------------------------------
+
+    @property
+    def questions(self) -> list[InputRequest]:
+        """The run's open input requests, oldest first."""
+        return self._bench.wait_for(self._bench.app.inbox(run=self.id))
+
+    def answer(self, value: object = None, *, by: str = "", prompt: str = "") -> None:
+        """Answer the run's open question; with `prompt`, the one whose prompt contains that. See `Stepwell.answer`.
+
+        Raises:
+            CheckFailed: not exactly one such question is open.
+            AnswerInvalid: the value does not fit what was asked for; the question stays open.
+            NotAllowed: it is addressed to others.
+        """
+        id = self._question(prompt).id
+        self._ask(self._bench.app.answer(id, value, by=by))
+
+    def withdraw(self, *, by: str = "", reason: str = "", prompt: str = "") -> None:
+        """Take the run's open question back; with `prompt`, as for `answer`. See `Stepwell.withdraw`."""
+        id = self._question(prompt).id
+        self._ask(self._bench.app.withdraw(id, by=by, reason=reason))
+
+    def _question(self, prompt: str) -> InputRequest:
+        found = [question for question in self.questions if prompt in question.prompt]
+        if len(found) == 1:
+            return found[0]
+        wanted = f" that says {prompt!r}" if prompt else ""
+        there = "; ".join(repr(question.prompt) for question in self.questions) or "none"
+        number = "no question" if not found else f"{len(found)} questions"
+        raise CheckFailed(f"run {self.id} has {number}{wanted} open (open: {there})\n\n{self.table()}")
 
     # -- verbs --------------------------------------------------------------------------------------------------
 

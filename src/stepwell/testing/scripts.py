@@ -1,8 +1,9 @@
-"""What simulated runs do: one workflow that plays a drawn script, its tasks, and what a script must come to.
+"""What simulated runs do: a workflow that plays a drawn script, and the tasks that it calls.
 
 A *script* is a nested JSON list, the input of the workflow `play`. A whole number, the *token*, is threaded through
 it: every task and every combination gives a new token that depends on what went in (`mix`), so a lost, doubled or
-permuted outcome changes the result, and a step's input shows whose outcome it depends on.
+permuted outcome changes the result, and a step's input shows whose outcome it depends on. Here are tasks, asyncio and
+child runs; people, events, races, sagas and streams are in `scenes`; what a script must come to in `expecting`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from stepwell.authoring.ctx import ctx
 from stepwell.authoring.task import task
 from stepwell.authoring.workflow import workflow
 from stepwell.errors import StepFailed
+from stepwell.model.entries import OnCancel
 from stepwell.model.retry import Retry
 
 Script: TypeAlias = list[Any]
-"""`[kind, …]`; Any: what follows the kind depends on it, see `_VERBS`."""
+"""`[kind, …]`; Any: what follows the kind depends on it, see `VERBS`."""
 
 LATE, BROKEN = 1, 2
 """What stands in a result for a time that passed, and for an error."""
@@ -51,11 +53,18 @@ def mix(*values: object) -> int:
     return int.from_bytes(hashlib.blake2b(repr(values).encode(), digest_size=6).digest(), "big")
 
 
+def chunk(token: int, attempt: int, number: int, padding: int) -> str:
+    """What an attempt emits as its `number`th chunk."""
+    return f"{token}:{attempt}:{number}" + "." * padding
+
+
 # -- tasks --------------------------------------------------------------------------------------------------------
 
 
-async def _work(name: str, token: int, milliseconds: int, failures: int) -> int:
-    """Take a while, fail on the first `failures` attempts, return a new token; the world sees all of it."""
+async def work(
+    name: str, token: int, milliseconds: int, failures: int, *, chunks: int = 0, padding: int = 0
+) -> int:
+    """Take a while, emit, fail on the first `failures` attempts, return a new token; the world sees all of it."""
     loop = asyncio.get_running_loop()
     world: Observer = loop.observer  # type: ignore[attr-defined]  # set by the simulated process
     chance: Random = loop.chance  # type: ignore[attr-defined]  # likewise
@@ -71,6 +80,10 @@ async def _work(name: str, token: int, milliseconds: int, failures: int) -> int:
     try:
         if milliseconds:
             await asyncio.sleep(milliseconds * chance.uniform(0.1, 2.0) / 1000)
+        for n in range(chunks):
+            await ctx.emit(chunk(token, attempt, n + 1, padding), tokens=2)
+            if milliseconds:
+                await asyncio.sleep(milliseconds * chance.uniform(0.0, 1.0) / 1000)
     except asyncio.CancelledError:
         world.attempt_ended(number, None, "cancelled")
         raise
@@ -82,43 +95,43 @@ async def _work(name: str, token: int, milliseconds: int, failures: int) -> int:
     return value
 
 
-_BRISK = Retry(attempts=4, first="80ms", max="600ms")
+BRISK = Retry(attempts=4, first="80ms", max="600ms")
 
 
 @task
 async def steady(token: int, milliseconds: int = 0, failures: int = 0) -> int:
     """One attempt."""
-    return await _work("steady", token, milliseconds, failures)
+    return await work("steady", token, milliseconds, failures)
 
 
-@task(retry=_BRISK)
+@task(retry=BRISK)
 async def flaky(token: int, milliseconds: int = 0, failures: int = 0) -> int:
     """Four attempts."""
-    return await _work("flaky", token, milliseconds, failures)
+    return await work("flaky", token, milliseconds, failures)
 
 
 @task(retry=Retry(attempts=3, first="50ms", jitter=False), timeout="60ms", total_timeout="2s")
 async def hasty(token: int, milliseconds: int = 0, failures: int = 0) -> int:
     """Attempts that may pass their time limit."""
-    return await _work("hasty", token, milliseconds, failures)
+    return await work("hasty", token, milliseconds, failures)
 
 
-@task(concurrency=1, retry=_BRISK)
+@task(concurrency=1, retry=BRISK)
 async def narrow(token: int, milliseconds: int = 0, failures: int = 0) -> int:
     """One at a time in the whole engine."""
-    return await _work("narrow", token, milliseconds, failures)
+    return await work("narrow", token, milliseconds, failures)
 
 
-@task(concurrency=1, concurrency_key=lambda token, *_: str(token % 3), retry=_BRISK)
+@task(concurrency=1, concurrency_key=lambda token, *_: str(token % 3), retry=BRISK)
 async def keyed(token: int, milliseconds: int = 0, failures: int = 0) -> int:
     """One at a time per key: calls start out of order."""
-    return await _work("keyed", token, milliseconds, failures)
+    return await work("keyed", token, milliseconds, failures)
 
 
-@task(retry=_BRISK, priority=5)
+@task(retry=BRISK, priority=5)
 async def urgent(token: int, milliseconds: int = 0, failures: int = 0) -> int:
     """Goes first when slots are short."""
-    return await _work("urgent", token, milliseconds, failures)
+    return await work("urgent", token, milliseconds, failures)
 
 
 TASKS = {each.name: each for each in (steady, flaky, hasty, narrow, keyed, urgent)}
@@ -128,7 +141,7 @@ RETRIED = ("flaky", "narrow", "keyed", "urgent")
 @task
 async def bulky(token: int) -> str:
     """Returns more than an entry holds."""
-    return f"{await _work('bulky', token, 1, 0)}:" + "x" * BULK
+    return f"{await work('bulky', token, 1, 0)}:" + "x" * BULK
 
 
 # -- the workflow -------------------------------------------------------------------------------------------------
@@ -141,6 +154,12 @@ async def play(script: Script, token: int) -> int:
 
 
 @workflow
+async def kid(token: int, script: Script) -> int:
+    """Play a script as one of many child runs that share it."""
+    return await act(script, token)
+
+
+@workflow
 async def bulky_child(token: int) -> str:
     """A child whose result is a blob."""
     return await bulky(token)
@@ -148,7 +167,7 @@ async def bulky_child(token: int) -> str:
 
 async def act(script: Script, token: int) -> int:
     """Play one node of a script."""
-    verb = _VERBS[script[0]]
+    verb = VERBS[script[0]]
     return await verb(token, *script[1:])
 
 
@@ -219,8 +238,19 @@ async def _signal(token: int, name: str, seconds: float | None) -> int:
         return mix(token, LATE)
 
 
-async def _child(token: int, script: Script) -> int:
-    return await play(script, token)
+async def _child(token: int, script: Script, on_cancel: OnCancel = "cancel", deadline: int | None = None) -> int:
+    if deadline is not None:
+        return await play.with_options(on_cancel=on_cancel, deadline=deadline / 1000)(script, token)
+    return await play.with_options(on_cancel=on_cancel)(script, token)
+
+
+async def _children(token: int, script: Script, count: int, window: int | None, collect: bool) -> int:
+    tokens = [mix(token, n) for n in range(count)]
+    common = {"script": script}
+    if not collect:
+        return mix("children", *await kid.map(tokens, concurrency=window, common=common))
+    results = await kid.map(tokens, concurrency=window, on_error="collect", common=common)
+    return mix("children", *(BROKEN if isinstance(each, StepFailed) else each for each in results))
 
 
 async def _start(token: int, script: Script) -> int:
@@ -299,7 +329,7 @@ async def _limited(token: int, limit: int, *parts: Script) -> int:
     return mix("limited", *await asyncio.gather(*(one(n, part) for n, part in enumerate(parts))))
 
 
-_VERBS: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {
+VERBS: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {
     "task": _task,
     "seq": _seq,
     "gather": _gather,
@@ -311,6 +341,7 @@ _VERBS: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {
     "sleep": _sleep,
     "signal": _signal,
     "child": _child,
+    "children": _children,
     "start": _start,
     "bulk": _bulk,
     "state": _state,
@@ -322,92 +353,3 @@ _VERBS: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {
     "queue": _queue,
     "limited": _limited,
 }
-
-UNSURE = frozenset({"signal", "value", "timeout", "race", "start"})
-"""Verbs whose result depends on time, chance or other people."""
-
-
-# -- what a script must come to -----------------------------------------------------------------------------------
-
-
-def is_sure(script: Script) -> bool:
-    """Whether the script's result depends on nothing but its token."""
-    if script[0] in UNSURE or script[1:2] == ["hasty"]:
-        return False
-    return all(is_sure(part) for part in script[1:] if isinstance(part, list))
-
-
-def outcome(script: Script, token: int) -> int | None:
-    """The result of playing a sure script without any engine, or None when it raises."""
-    state: dict[str, int] = {}
-
-    def value(script: Script, token: int) -> int:
-        verb, rest = script[0], script[1:]
-        match verb:
-            case "task":
-                if rest[2] >= (4 if rest[0] in RETRIED else 1):
-                    raise Tripped
-                return mix(rest[0], token)
-            case "seq":
-                for part in rest:
-                    token = value(part, token)
-                return token
-            case "gather" | "group":
-                return mix(verb, *(value(part, mix(token, n)) for n, part in enumerate(rest)))
-            case "limited":
-                return mix(verb, *(value(part, mix(token, n)) for n, part in enumerate(rest[1:])))
-            case "calls":
-                return mix(verb, *(mix(rest[0], mix(token, n)) for n in range(len(rest) - 1)))
-            case "same":
-                return mix(verb, *(mix("steady", mix(rest[0], token)) for _ in rest[1:]))
-            case "map":
-                broken = rest[4] >= (4 if rest[0] in RETRIED else 1)
-                if broken and not rest[5]:
-                    raise Tripped
-                return mix(verb, *(BROKEN if broken else mix(rest[0], mix(token, n)) for n in range(rest[1])))
-            case "each":
-                return mix(verb, *(collected(rest[1], part, mix(token, n)) for n, part in enumerate(rest[2:])))
-            case "sleep":
-                return token
-            case "child":
-                return _outcome_of_child(rest[0], token)
-            case "bulk":
-                return mix(token, len(f"{mix('bulky', token)}:") + BULK, True)
-            case "state":
-                state[rest[0]] = mix(token, state.get(rest[0]))
-                return mix(token, state[rest[0]])
-            case "try":
-                try:
-                    return value(rest[0], token)
-                except Tripped:
-                    return value(rest[1], mix(token, BROKEN))
-            case "finally":
-                try:
-                    token = value(rest[0], token)
-                finally:
-                    token = value(rest[1], token)
-                return token
-            case "queue":
-                return mix(verb, sum(mix("flaky", mix(token, n)) for n in range(len(rest) - 1)))
-            case _:
-                raise AssertionError(f"{verb} is not sure")
-
-    def collected(collect: bool, part: Script, token: int) -> int:
-        try:
-            return value(part, token)
-        except Tripped:
-            if not collect:
-                raise
-            return BROKEN
-
-    try:
-        return value(script, token)
-    except Tripped:
-        return None
-
-
-def _outcome_of_child(script: Script, token: int) -> int:
-    result = outcome(script, token)
-    if result is None:
-        raise Tripped
-    return result

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import functools
 import gc
 import logging
@@ -22,13 +23,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from stepwell.app import Stepwell
 from stepwell.errors import RequestRefused, StoreError
 from stepwell.model.ids import SECOND
 from stepwell.model.lifecycle import MEANING, RETRYABLE, SET_ASIDE, TERMINAL
 from stepwell.stores.protocol import RunRow
 from stepwell.testing import world
-from stepwell.testing.drawing import Fault, Plan, Start, Visit, draw_plan
+from stepwell.testing.crowd import Wish, deed, listen
+from stepwell.testing.drawing import Fault, Listener, Plan, Start, Visit, draw_plan
+from stepwell.testing.hearing import hearing
 from stepwell.testing.invariants import Violation, check_history
+from stepwell.testing.promises import check_promises
 from stepwell.testing.replaying import check_replays
 from stepwell.testing.resting import Rest, look
 from stepwell.testing.scripts import play
@@ -69,10 +74,11 @@ def simulate(seed: int) -> Report:
     """
     simulation = _Simulation(draw_plan(seed))
     try:
-        with _listening(simulation.world):
+        with hearing(simulation.world):
             simulation.play()
             check_history(simulation.world, simulation.plan)
-            check_replays(simulation.world, simulation.plan)
+            calls = check_replays(simulation.world, simulation.plan)
+            check_promises(simulation.world, simulation.plan, calls)
     except (Violation, NeverAtRest, OutOfTime) as broken:
         raise AssertionError(
             f"seed {seed}: {broken}\n{simulation.world.trace()}\nseed {seed}: {broken}\n"
@@ -93,9 +99,10 @@ class _Simulation:
         self._people = self.world.time.loop("people")
         self._engines: list[Process] = []
         self._clients: list[Process] = []
-        self._payload = 1000
+        self._number = 1000
         self._is_final = False
         self._jobs: list[asyncio.Task[None]] = []
+        self._readers: list[asyncio.Task[None]] = []
 
     def play(self) -> None:
         """Play it to the end."""
@@ -108,6 +115,9 @@ class _Simulation:
             process.loop.kill()
         self._people.kill()
         self.world.disk.loop.kill()
+        database = self.world.disk.content.database
+        if database is not None:
+            database.close()
 
     def report(self) -> Report:
         """What it came to."""
@@ -139,6 +149,8 @@ class _Simulation:
             self._job(start.at, self._start, start)
         for visit in self.plan.visits:
             self._job(visit.at, self._visit, visit)
+        for listener in self.plan.listeners:
+            self._job(listener.at, self._listen, listener)
         await asyncio.gather(*self._jobs)
         await self._end_in_peace()
 
@@ -158,6 +170,7 @@ class _Simulation:
             limits=self.plan.limits,
             warm_wait=self.plan.warm_wait,
             grace=self.plan.grace,
+            is_new=number >= self.plan.deploy_at,
         )
         if drive:
             self._engines.append(process)
@@ -190,7 +203,7 @@ class _Simulation:
                 self.world.accepted("start", start.run_id)
                 return
 
-    async def _start_at(self, app: Any, start: Start) -> None:  # Any: a Stepwell; generic methods defeat inference
+    async def _start_at(self, app: Stepwell, start: Start) -> None:
         async with asyncio.timeout(None if start.patience is None else start.patience / SECOND):
             await app.start(
                 play,
@@ -212,7 +225,7 @@ class _Simulation:
             await asyncio.sleep(want.after / SECOND)
             fitting = waits.get(want.verb, frozenset(MEANING))
             if await self._until(functools.partial(_is_in, rows, run_id, fitting)):
-                await self._want(run_id, want.verb, want.name, want.via)
+                await self._want(Wish(want.verb, run_id, want.name, choice=want.choice), want.via)
 
     async def _until(self, holds: Callable[[], T]) -> T:
         """Wait up to two seconds for something to be there; what it was then."""
@@ -222,23 +235,54 @@ class _Simulation:
             await asyncio.sleep(0.05)
         return holds()
 
-    async def _want(self, run_id: str, verb: str, name: str = "", via: str = "driver") -> None:
+    async def _want(self, wish: Wish, via: str = "driver") -> None:
         process = await self._asked(via)
-        payload = 0
-        if verb == "signal":
-            self._payload += 1
-            payload = self._payload
+        self._number += 1
+        wish = dataclasses.replace(wish, number=self._number)
+        what = f"{wish.verb} {wish.name} {wish.number} of {wish.run_id}"
         try:
-            if verb == "signal":
-                await process.ask(lambda app: app.signal(run_id, name, payload))
-            else:
-                await process.ask(lambda app: getattr(app, verb)(run_id))
+            done = await process.ask(deed(wish))
         except (RequestRefused, StoreError) as refused:
-            self.world.tell(f"refused: {verb} {name} {payload or ''} of {run_id}: {type(refused).__name__}")
+            self.world.tell(f"refused: {what}: {type(refused).__name__}")
         except ProcessDied:
-            self.world.tell(f"unknown: {verb} {name} {payload or ''} of {run_id}")
+            self.world.tell(f"unknown: {what}")
         else:
-            self.world.accepted(verb, run_id, name, payload)
+            if done.note and not done.note == "known":
+                raise Violation(f"accepted {done.note}: {what}")
+            verb = "known" if done.note else wish.verb
+            self.world.accepted(verb, wish.run_id, done.name, done.payload)
+
+    async def _listen(self, listener: Listener) -> None:
+        runs = await self._until(lambda: list(self.world.disk.content.runs))
+        if runs:
+            self._read(runs[listener.run % len(runs)], listener.via)
+
+    def _read(self, run_id: str, via: str) -> None:
+        """Read a run's stream, and come back when the process that reads it is gone."""
+
+        async def session(process: Process, done: asyncio.Future[bool], app: Stepwell) -> None:
+            session = self.world.session(run_id, process.name)
+            try:
+                await listen(app, run_id, lambda *chunk: session.chunks.append(chunk))
+            except StoreError as error:
+                self.world.tell(f"{process.name}: can read no more of {run_id}: {type(error).__name__}")
+            else:
+                session.ended = len(self.world.history)
+                self.world.tell(f"{process.name}: has read the stream of {run_id}")
+            self._people.call_soon(lambda: done.done() or done.set_result(session.ended is not None))
+
+        async def reader() -> None:
+            while True:
+                process = await self._asked(via)
+                done: asyncio.Future[bool] = self._people.create_future()
+                process.read(functools.partial(session, process, done))
+                while not done.done() and process.is_up:
+                    await asyncio.sleep(0.05)
+                if done.done() and done.result():
+                    return
+                await asyncio.sleep(0.05)
+
+        self._readers.append(self._people.create_task(reader()))
 
     # -- faults -------------------------------------------------------------------------------------------------
 
@@ -308,10 +352,20 @@ class _Simulation:
         driver = await self._one_driver()
         await self._bring_to_rest(driver)
         self._check_alive(driver)
+        await self._end_reading()
         await self._close(driver)
         for client in self._clients:
             await self._close(client)
         self._check_restraint()
+
+    async def _end_reading(self) -> None:
+        """All runs have ended, and so do their streams, within a look at the store."""
+        if self._readers:
+            _, waiting = await asyncio.wait(self._readers, timeout=PATIENCE / SECOND)
+            if waiting:
+                raise Violation("all runs have ended, and somebody still waits for the end of a stream")
+            for reader in self._readers:
+                reader.result()
 
     def _check_restraint(self) -> None:
         """No engine asks the store much more often than things happen in it; measured: less than half of this."""
@@ -357,8 +411,8 @@ class _Simulation:
                 return
 
     async def _fulfil(self, rest: Rest) -> None:
-        for run_id, verb, name in rest.wishes:
-            await self._want(run_id, verb, name)
+        for wish in rest.wishes:
+            await self._want(dataclasses.replace(wish, choice=self.world.chance.getrandbits(16)))
 
     def _check_alive(self, driver: Process) -> None:
         for task in driver.app.engine._tasks:
@@ -375,41 +429,6 @@ class _Simulation:
 
 def _is_in(rows: Mapping[str, RunRow], run_id: str, fitting: Collection[str]) -> bool:
     return rows[run_id].status in fitting
-
-
-# -- what the engine says of itself -------------------------------------------------------------------------------
-
-
-class _Ear(logging.Handler):
-    def __init__(self, world: World) -> None:
-        super().__init__(logging.WARNING)
-        self._world = world
-        self.faults: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.name != "stepwell.engine":  # what bodies leave unretrieved is their own affair, told whenever
-            return
-        text = record.getMessage()
-        self._world.tell(f"logged: {text}")
-        if record.exc_info and record.exc_info[1] is not None:
-            error = record.exc_info[1]
-            self.faults.append(f"{text} ({type(error).__name__}: {error})")
-
-
-@contextmanager
-def _listening(world: World) -> Iterator[None]:
-    """What the engine logs goes into the history; an exception that it logs as its own fault is a violation."""
-    logger = logging.getLogger("stepwell")
-    ear = _Ear(world)
-    propagates, logger.propagate = logger.propagate, False
-    logger.addHandler(ear)
-    try:
-        yield
-        if ear.faults:
-            raise Violation(f"the engine logged a fault of its own: {ear.faults[0]}")
-    finally:
-        logger.removeHandler(ear)
-        logger.propagate = propagates
 
 
 # -- many seeds ---------------------------------------------------------------------------------------------------

@@ -66,7 +66,8 @@ class StandIns:
 
     def show(self, engine: Engine) -> None:
         """Let the engine know all stand-ins for workflows."""
-        engine.workflows.update(self._workflows)
+        for workflow in self._workflows.values():
+            engine.versions[workflow.name, workflow.label] = engine.workflows[workflow.name] = workflow
 
     def of(self, attempt: Attempt) -> Task[..., Any]:
         """The task that runs in this attempt: on the loop or in a thread of this process, in any case."""

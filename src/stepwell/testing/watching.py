@@ -10,7 +10,7 @@ class Shown(Protocol):
     """Something that can show the journals of its runs."""
 
     def report(self) -> str:
-        """The journals, for people."""
+        """The journals, for people; empty when there are none."""
 
 
 opened: ContextVar[list[Shown] | None] = ContextVar("stepwell_benches", default=None)

@@ -19,7 +19,10 @@ from stepwell.engine.limits import Limits
 from stepwell.errors import StepwellError, StoreError
 from stepwell.model.entries import kind_of
 from stepwell.stores.protocol import Append, Message, NewMessage, NewRun, RunRow
-from stepwell.testing.scripts import bulky_child, play
+from stepwell.stores.tables import Event as StoredEvent
+from stepwell.stores.tables import NewEvent
+from stepwell.testing.scenes import has_change
+from stepwell.testing.scripts import bulky_child, kid, play
 from stepwell.testing.unreliable import Disk, UnreliableStore
 from stepwell.testing.virtual import OutOfTime, SimLoop, VirtualClock, VirtualTime
 
@@ -70,6 +73,20 @@ class Accepted:
     payload: int
 
 
+@dataclass
+class Session:
+    """One reading of a run's stream, from its beginning: chunks as (step, attempt, number, value).
+
+    `ended` is its position in the history, None if its process ended before the stream did.
+    """
+
+    position: int
+    run_id: str
+    process: str
+    chunks: list[tuple[str, int, int, str]]
+    ended: int | None = None
+
+
 @dataclass(frozen=True)
 class Happened:
     """Anything else worth telling a reader."""
@@ -78,7 +95,7 @@ class Happened:
     text: str
 
 
-Event: TypeAlias = Effect | Committed | Accepted | Happened
+Event: TypeAlias = Effect | Committed | Accepted | Session | Happened
 
 
 class ProcessDied(Exception):
@@ -111,6 +128,12 @@ class World:
     def accepted(self, verb: str, run_id: str, name: str = "", payload: int = 0) -> None:
         """Somebody was told that this is accepted."""
         self._add(Accepted(len(self.history), verb, run_id, name, payload))
+
+    def session(self, run_id: str, process: str) -> Session:
+        """Somebody begins to read a stream."""
+        session = Session(len(self.history), run_id, process, [])
+        self._add(session)
+        return session
 
     # -- what tasks tell ----------------------------------------------------------------------------------------
 
@@ -177,6 +200,7 @@ class Process:
         limits: Limits | None = None,
         warm_wait: int = 0,
         grace: int = 0,
+        is_new: bool = True,
     ) -> None:
         self.world = world
         self.name = name
@@ -190,11 +214,13 @@ class Process:
         self.closed = False
         self.dead = False
         self.trouble: list[str] = []
+        self.readers: set[asyncio.Task[None]] = set()
+        self._is_new = is_new
         self._calls: list[tuple[SimLoop, asyncio.Future[Any]]] = []
         world.processes.append(self)
         self.app = Stepwell(
             self.store,
-            workflows=[play, bulky_child],
+            workflows=[play, kid, bulky_child],
             drive=drive,
             limits=limits,
             warm_wait=warm_wait / 1_000_000,
@@ -218,6 +244,8 @@ class Process:
                 await asyncio.sleep(0.2)
             else:
                 self.is_open = True
+                if self.drive:  # bodies inherit it from the engine's own context
+                    self.app.engine.context.run(has_change.set, lambda _: self._is_new)
                 self.world.tell(f"{self.name}: is open")
                 return
 
@@ -298,8 +326,25 @@ class Process:
         self.closed = True
         if self.is_open:
             self.world.tell(f"{self.name}: closes")
+            await self.ask(self._end_readers)
             await self.ask(lambda app: app.close())
         self.world.tell(f"{self.name}: has closed")
+
+    def read(self, work: Callable[[Stepwell], Coroutine[Any, Any, None]]) -> None:
+        """Have this process read something for as long as it lives."""
+
+        def begin() -> None:
+            task = self.loop.create_task(work(self.app))
+            self.readers.add(task)
+            task.add_done_callback(self.readers.discard)
+
+        self.loop.call_soon(begin)
+
+    async def _end_readers(self, _: Stepwell) -> None:
+        readers = tuple(self.readers)
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
 
     def leftovers(self) -> list[str]:
         """What a closed process still holds that it should have given back."""
@@ -323,6 +368,8 @@ def _line(event: Event) -> str:
             return f"{event.process}: attempt {event.attempt} of {event.key} begins with token {event.token}"
         case Accepted():
             return f"accepted: {event.verb} {event.name} {event.payload or ''} of {event.run_id}"
+        case Session():
+            return f"{event.process}: reads the stream of {event.run_id}"
         case Happened():
             return event.text
         case Committed():
@@ -341,12 +388,18 @@ def _told(argument: object, result: object, name: str) -> str:
             extras += [f"consumes {argument.consumed}"] if argument.consumed else []
             extras += [f"creates {[child.run_id for child in argument.children]}"] if argument.children else []
             extras += [f"posts {[(post.run_id, post.kind) for post in argument.posts]}"] if argument.posts else []
+            extras += [f"opens {[wait.path for wait in argument.opened]}"] if argument.opened else []
+            extras += [f"publishes {[event.id for event in argument.events]}"] if argument.events else []
             return f"{argument.run_id} epoch {argument.epoch}: [{entries}] {'; '.join(extras)}"
         case NewRun():
             return f"run {argument.run_id}, owner {argument.owner} → {_row(result)}"
         case NewMessage():
             number = result.id if isinstance(result, Message) else result
             return f"message {number} {argument.kind} {argument.name} {argument.body!r} to {argument.run_id}"
+        case NewEvent():
+            position = result.position if isinstance(result, StoredEvent) else result
+            passing = " in passing" if argument.transient else ""
+            return f"event {position} {argument.topic} {argument.id}{passing}"
         case _:
             claimed = result if isinstance(result, list) else []
             return f"{name} {[(one.row.run_id, one.row.epoch, [m.id for m in one.messages]) for one in claimed] or ''}"

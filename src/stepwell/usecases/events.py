@@ -79,6 +79,7 @@ class Events(UseCases):
     def _published(self, done: asyncio.Future[Event | None]) -> None:
         if not done.cancelled() and done.exception() is None and self._engine is not None:
             self._engine.topics.read_soon(self.store)
+            self._engine.scheduling.look()
             self._engine.claims.look()
 
     async def events(self, *, after: int = 0, topic: str | None = None, limit: int = 100) -> list[Event]:

@@ -21,7 +21,7 @@ from stepwell.model.state import State, evolve, replay
 from stepwell.stores.protocol import Filter, RunRow, Stored
 from stepwell.usecases.base import UseCases
 
-_REVIVING = frozenset({"resume", "retry", "cancel"})
+_REVIVING = frozenset({"resume", "retry", "cancel", "upgrade"})
 
 PAGE = 1000
 """Entries of a journal read at a time."""

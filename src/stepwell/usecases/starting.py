@@ -111,7 +111,9 @@ class Starting(UseCases):
         made = order(workflow, data, options, now=self._clock.now(), chance=self._chance)
         row = await self._create(made.run, workflow, volatile=made.durability == "memory")
         if row.run_id != made.run.run_id:  # another run has its unique key
-            row = await (self._replace(made, workflow, row) if made.debounce is None else self._put_off(made, workflow, row))
+            row = await (
+                self._replace(made, workflow, row) if made.debounce is None else self._put_off(made, workflow, row)
+            )
         elif row.workflow != workflow.name or row.input_hash != made.run.input_hash:
             other = "another input" if row.workflow == workflow.name else f"workflow {row.workflow!r}"
             raise RunExists(
@@ -173,7 +175,8 @@ class Starting(UseCases):
             taking = msgspec.structs.replace(made.run, takes_over=True)
             return await self._create(taking, workflow, volatile=made.durability == "memory")
         if self._engine is not None:
-            self._engine.put_off(store, waiting)
+            self._engine.claims.look()
+            self._engine.queueing.look(store, waiting.queue)
         return waiting
 
     async def run(self, target: Workflow[P, T] | Task[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -92,11 +92,7 @@ class Changes:
         self._note_waits(append)
         for event in append.events:
             self.data.publish(event)
-        for message in append.posts:
-            try:
-                self._put_message(message)
-            except StepwellError:  # the addressee has ended or is gone: that must not stop the sender
-                pass
+        self._put_messages(append.posts)
         self._wake_if_unseen(append)
         self._changed()
 
@@ -113,6 +109,13 @@ class Changes:
         posted = self._put_message(message)
         self._changed()
         return posted
+
+    def _put_messages(self, messages: Sequence[NewMessage]) -> None:
+        for message in messages:
+            try:
+                self._put_message(message)
+            except StepwellError:  # the addressee has ended, is gone, or asks no more: that must not stop the sender
+                pass
 
     def _put_message(self, message: NewMessage) -> Message | None:
         row = self.data.row(message.run_id, self.url)
@@ -152,12 +155,21 @@ class Changes:
             self.data.put(msgspec.structs.replace(row, wake_at=until))
 
     def _wake_if_unseen(self, append: Append) -> None:
-        """A run given up while it has a message that its owner has not seen is due again: no lost wake-up."""
+        """A run given up while there is a message or an event that its owner has not seen is due again."""
         row = self.data.runs[append.run_id]
-        if row.status not in TERMINAL and any(
+        if row.status in TERMINAL or not append.release:
+            return
+        unseen = any(
             message.id > append.seen and wakes(row, message.kind) for message in self.data.mailbox_of(append.run_id)
-        ):
+        )
+        if unseen or self._has_unheard(append):
             self.data.wake(row, append.at)
+
+    def _has_unheard(self, append: Append) -> bool:
+        heard = append.heard
+        return bool(heard) and any(
+            event.topic in heard and event.position > heard[event.topic] for event in self.data.events.values()
+        )
 
     def _publish(self, event: NewEvent) -> Event | None:
         self._at("published")
@@ -211,6 +223,9 @@ class Changes:
             self.data.keys.setdefault(run.unique, []).append(run.run_id)
         self.data.journals[run.run_id] = []
         self._write(run.run_id, row.epoch, 1, run.entries, run.blobs)
+        if row.status not in TERMINAL:
+            self.data.waits.update({wait.id: wait for wait in run.opened})
+        self._put_messages(run.messages)
 
     def _write(
         self, run_id: str, epoch: int, seq: int, entries: Sequence[AnyEntry], blobs: Mapping[str, bytes]

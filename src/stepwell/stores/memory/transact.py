@@ -31,7 +31,7 @@ def transaction(
     """Call `work` and give what it did to the block; what it wrote stays if the block ends well and keeps it."""
     connection = data.database
     if connection is None:
-        connection = data.database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        connection = data.database = _new_database()
     connection.execute("BEGIN IMMEDIATE")
     try:
         done = Done(_beside_the_loop(lambda: call_guarded(connection, run_id, work)))
@@ -41,6 +41,14 @@ def transaction(
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _new_database() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    # The table behind AUTOINCREMENT is there from the start, as in a file: tasks may not make it.
+    connection.execute("CREATE TABLE first (id INTEGER PRIMARY KEY AUTOINCREMENT)")
+    connection.execute("DROP TABLE first")
+    return connection
 
 
 def _beside_the_loop(work: Callable[[], NewMessage]) -> NewMessage:

@@ -45,7 +45,7 @@ def delete(group: Group, *, finished_before: int, limit: int) -> int:
     if digests:
         session.among("delete_blobs", digests)
     group.rows_written += count
-    group.proof = ("run_position", (runs[0],), None)
+    group.prove(("run_position", (runs[0],), None))
     return len(runs)
 
 

@@ -32,6 +32,8 @@ class Creation:
         self.future = future
         self.rows, self.digests, self.size = encoded(new.entries, 1, 1 if new.owner is not None else 0)
         self.size += sum(map(len, new.blobs.values()))
+        if new.messages:
+            self.size += sum(len(message.body) for message in new.messages)
         self.outcome: RunRow | None = None
         self.error: BaseException | None = None
 

@@ -39,7 +39,7 @@ def begin(group: Group, worker: str, *, now: int, lease: int, locked: bool) -> N
         generation, *_, lease_until, was_locked = current
         if generation == group.holdings.generation:
             session.run("renew", (now + lease, locked, generation))
-            group.proof = ("lease", (generation,), (now + lease,))
+            group.prove(("lease", (generation,), (now + lease,)))
             return
         known_dead = locked and was_locked
         if not known_dead and lease_until > now:
@@ -52,7 +52,7 @@ def begin(group: Group, worker: str, *, now: int, lease: int, locked: bool) -> N
     session.run("forget_drivers", (generation - KEPT_GENERATIONS,))
     session.run("free_runs", (now, now))
     group.at("rows")
-    group.proof = ("still_driving", (generation,), (1,))
+    group.prove(("still_driving", (generation,), (1,)))
 
     def committed() -> None:
         group.holdings.lost()
@@ -68,7 +68,7 @@ def renew(group: Group, worker: str, *, now: int, lease: int, locked: bool) -> b
         return False
     kept = group.session.run("renew", (now + lease, locked, holdings.generation)) == 1
     if kept:
-        group.proof = ("lease", (holdings.generation,), (now + lease,))
+        group.prove(("lease", (holdings.generation,), (now + lease,)))
     else:
         group.after_commit(holdings.lost)
     return kept
@@ -77,7 +77,7 @@ def renew(group: Group, worker: str, *, now: int, lease: int, locked: bool) -> b
 def end(group: Group) -> None:
     """Give up driving. The runs stay owned until the next driver frees them, which it does first of all."""
     group.session.run("stop_driving", (group.holdings.generation,))
-    group.proof = ("still_driving", (group.holdings.generation,), None)
+    group.prove(("still_driving", (group.holdings.generation,), None))
     group.after_commit(group.holdings.lost)
 
 
@@ -98,7 +98,7 @@ def claim(group: Group, worker: str, *, workflows: Sequence[str], now: int, limi
     for number, row in rows.items():
         group.take(row.run_id, Owned(number, row.status, False, row.held_until is not None))
     first = rows[numbers[0]]
-    group.proof = ("run_position", (numbers[0],), (first.next_seq, first.status, worker, first.updated_at))
+    group.prove(("run_position", (numbers[0],), (first.next_seq, first.status, worker, first.updated_at)))
     return [Claimed(rows[number], tuple(mail.get(rows[number].run_id, ()))) for number in numbers]
 
 

@@ -43,7 +43,7 @@ class Owned(msgspec.Struct, frozen=True, gc=False):
     held: bool = False
 
 
-Mark: TypeAlias = tuple[dict[str, "Owned | None"], int, Proof | None]
+Mark: TypeAlias = tuple[dict[str, "Owned | None"], int, Proof | None, bool]
 
 
 class Holdings:
@@ -70,6 +70,7 @@ class Group:
         self.rows_written = 0
         self.bytes_written = 0
         self.proof: Proof | None = None
+        self._is_sure = False
         self._hook = hook
         self._taken: dict[str, Owned | None] = {}
         self._next_run: int | None = None
@@ -125,6 +126,14 @@ class Group:
         row = session.one(name, values)
         return row == expected
 
+    def prove(self, proof: Proof, *, sure: bool = True) -> None:
+        """Choose what tells that the transaction is in the file.
+
+        One that is not `sure`, since it may have been so before, does not take the place of one that is.
+        """
+        if sure or not self._is_sure:
+            self.proof, self._is_sure = proof, sure
+
     def at(self, point: str) -> None:
         """A point at which a test may break the transaction."""
         if self._hook is not None:
@@ -132,11 +141,11 @@ class Group:
 
     def mark(self) -> Mark:
         """What `undo` needs to forget a change that was rolled back to a savepoint."""
-        return dict(self._taken), len(self._after), self.proof
+        return dict(self._taken), len(self._after), self.proof, self._is_sure
 
     def undo(self, mark: Mark) -> None:
         """Go back to a `mark`."""
-        self._taken, after, self.proof = mark
+        self._taken, after, self.proof, self._is_sure = mark
         del self._after[after:]
 
     # -- ownership ----------------------------------------------------------------------------------------------
@@ -217,7 +226,25 @@ class Group:
         for number, creation in zip(numbers, fresh, strict=True):
             if creation.new.owner is not None:
                 self.take(creation.new.run_id, Owned(number, creation.new.status, False))
-        self.proof = ("run_exists", (fresh[0].new.run_id,), (1,))
+        self._begin_elsewhere(fresh, numbers)
+        self.prove(("run_exists", (fresh[0].new.run_id,), (1,)))
+
+    def _begin_elsewhere(self, creations: Sequence[Creation], numbers: Sequence[int]) -> None:
+        """Give runs that began elsewhere their open waits and their messages."""
+        opened = [
+            (wait, number)
+            for number, creation in zip(numbers, creations, strict=True)
+            if creation.new.opened and creation.new.status not in TERMINAL
+            for wait in creation.new.opened
+        ]
+        if opened:
+            waits.open_for(self.session, opened)
+        told = {creation.new.run_id: creation for creation in creations if creation.new.messages}
+        if told:
+            messages = [message for creation in told.values() for message in creation.new.messages]
+            self._post([Posting(message, None) for message in messages], strict=False)
+            for row in self.session.among("runs_named", list(told)):
+                told[row[1]].outcome = run_row(row[1:])
 
     def publish(self, news: Sequence[NewEvent]) -> list[Event | None]:
         """Store events, and wake who waits for them; those that are there already give None."""
@@ -226,7 +253,7 @@ class Group:
         if fresh:
             self.rows_written += len(fresh)
             self.bytes_written += sum(len(event.body) for event in fresh)
-            self.proof = ("event_exists", (fresh[-1].position,), (1,))
+            self.prove(("event_exists", (fresh[-1].position,), (1,)))
             self.at("published")
         return stored
 
@@ -276,8 +303,8 @@ class Group:
         posts = [Posting(message, None) for appending in appends for message in appending.append.posts]
         if posts:
             self._post(posts, strict=False)
-        self._wake_unseen(lines)
         self._prove(lines)
+        self._wake_unseen(lines)
 
     def _append_plain(self, change: Appending) -> bool:
         """The short way for a single append of entries to a run that just goes on; false when it is not one.
@@ -344,13 +371,20 @@ class Group:
             raise Unequal
 
     def _prove(self, lines: Sequence[list[Appending]]) -> None:
-        """Choose what tells that this transaction is in the file: a journal that grew, or else a row that changed."""
-        line = next((line for line in lines if line[0].rows), lines[0])
-        last, worker = line[-1].append, self.holdings.worker
-        owned = self.holdings.owned.get(last.run_id) or self._taken.get(last.run_id)
-        if owned is not None:
-            row = (last.seq + len(last.entries), last.status, None if gives_up(last) else worker, last.at)
-            self.proof = ("run_position", (owned.number,), row)
+        """What tells that appends are in the file: an entry, or else an open wait, or else a row that changed."""
+        for line in lines:
+            for appending in reversed(line):
+                if appending.rows:
+                    seq, epoch, *_ = appending.rows[-1]
+                    self.prove(("entry_exists", (self._number(line[0]), seq), (epoch,)))
+                    return
+        last, worker = lines[0][-1].append, self.holdings.worker
+        if last.opened and last.opened[-1].id not in last.closed and last.status not in TERMINAL:
+            wait = last.opened[-1]
+            self.prove(("open_wait_at", (wait.id,), (wait.at, wait.name, wait.body)), sure=False)
+        else:
+            row = (last.seq, last.status, None if gives_up(last) else worker, last.at)
+            self.prove(("run_position", (self._number(lines[0][-1]),), row), sure=False)
 
     def _number(self, appending: Appending) -> int:
         owned = self._owned(appending.append.run_id)
@@ -382,8 +416,8 @@ class Group:
             waits.note(self.session, ((number, appends) for appends, number in changing))
 
     def _wake_unseen(self, lines: Sequence[list[Appending]]) -> None:
-        """A run that is given up while a message came that its owner was not shown is due again: no lost wake-up."""
-        released = []
+        """A run that is given up while something came that its owner was not shown is due again: no lost wake-up."""
+        released, listening = [], []
         for line in lines:
             last, run_id = line[-1].append, line[-1].append.run_id
             if not gives_up(last):
@@ -392,16 +426,19 @@ class Group:
             assert owned is not None
             if last.status not in TERMINAL:
                 released.append((owned.number, last.seen, last.at))
+                listening += [(owned.number, topic, heard, last.at) for topic, heard in last.heard.items()]
             self._taken[run_id] = None
         if released:
             self.session.update("wake_unseen", released)
+        if listening:
+            self.session.update("wake_unheard", listening)
 
     def _post(self, postings: Sequence[Posting], *, strict: bool) -> None:
         posted = posting.post(self.session, postings, strict=strict)
         if posted:
             self.rows_written += len(posted)
             self.bytes_written += sum(len(message.body) for message in posted)
-            self.proof = ("message_exists", (posted[-1].id,), (1,))
+            self.prove(("message_exists", (posted[-1].id,), (1,)))
             self.at("posted")
 
     def _why_fenced(self, change: Appending) -> StepwellError:

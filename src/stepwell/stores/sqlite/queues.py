@@ -16,6 +16,8 @@ PAGE: Final = 128
 PATIENCE: Final = 256
 """After so many runs of closed keys the line is looked through key by key, however long it is."""
 
+_BEFORE_ALL: Final = -(1 << 62)
+
 
 def put(group: Group, queue: Queue) -> None:
     """Make a queue, or change its limits."""
@@ -29,7 +31,7 @@ def put(group: Group, queue: Queue) -> None:
         int(queue.paused),
     )
     group.session.run("put_queue", values)
-    group.proof = ("queue", (queue.name,), values)
+    group.prove(("queue", (queue.name,), values), sure=False)
 
 
 def rows(session: Session) -> list[QueueRow]:
@@ -57,7 +59,7 @@ def admit(group: Group, name: str, *, now: int, limit: int) -> Admission:
     session.among("let_in", choice.numbers, head=(now, now))
     group.at("rows")
     group.rows_written += len(choice.numbers)
-    group.proof = ("let_in_at", (choice.numbers[0],), (now,))
+    group.prove(("let_in_at", (choice.numbers[0],), (now,)))
     ids: dict[int, str] = dict(session.among("run_ids", choice.numbers))
     return Admission(tuple(ids[number] for number in choice.numbers), choice.again_at)
 
@@ -123,13 +125,13 @@ class _Line:
         lanes: dict[tuple[str, int], Iterator[Held]] = {}
         for priority, *values in self._session.all("held_lanes_of_keys", (self._name,)):
             first = _held(-priority, values)
-            if first.held_until > self._now or first.behind < after.behind or closed(first.key):
+            if first.held_until > self._now or first.behind < after.behind:
                 continue
             if first > after:
                 heads.append(first)
-                continue
-            lane = lanes[first.key, priority] = self._behind(after, first.key, priority)
-            heads += [following for following in [next(lane, None)] if following is not None]
+            elif not closed(first.key):
+                lane = lanes[first.key, priority] = self._behind(after, first.key, priority)
+                heads += [following for following in [next(lane, None)] if following is not None]
         heapq.heapify(heads)
         while heads:
             run = heapq.heappop(heads)
@@ -145,9 +147,17 @@ class _Line:
         return self._pages("held_in_lane_of_key", (self._name, key, priority), -priority, place)
 
     def _pages(
-        self, query: str, lane: tuple[object, ...], behind: int, place: tuple[int, int] = (-(1 << 62), 0)
+        self, query: str, lane: tuple[object, ...], behind: int, place: tuple[int, int] | None = None
     ) -> Iterator[Held]:
-        while page := self._session.all(query, (*lane, self._now, *place, PAGE)):
+        """Who stands in a lane, or behind a place in it, given by time and number."""
+        session = self._session
+        while True:
+            page = [] if place is None else session.all(f"{query}_at", (*lane, *place, PAGE))
+            if len(page) < PAGE:
+                after = _BEFORE_ALL if place is None else place[0]
+                page += session.all(f"{query}_after", (*lane, after, self._now, PAGE - len(page)))
+            if not page:
+                return
             for values in page:
                 yield _held(behind, values)
             place = page[-1][:2]

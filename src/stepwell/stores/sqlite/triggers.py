@@ -18,7 +18,7 @@ def put(group: Group, trigger: TriggerRow) -> None:
         trigger.name, trigger.kind, trigger.workflow, trigger.spec, trigger.input, trigger.options,
         int(trigger.paused), trigger.cursor, trigger.next_at, trigger.created_at, trigger.updated_at, trigger.by,
     ))  # fmt: skip
-    group.proof = ("trigger", (trigger.name,), session.one("trigger", (trigger.name,)))
+    group.prove(("trigger", (trigger.name,), session.one("trigger", (trigger.name,))), sure=False)
 
 
 def read(session: Session) -> list[TriggerRow]:
@@ -30,7 +30,7 @@ def remove(group: Group, name: str) -> bool:
     """Delete a trigger and its firings; whether there was one."""
     removed = group.session.run("remove_trigger", (name,)) == 1
     group.rows_written += group.session.run("remove_firings", (name,))
-    group.proof = ("trigger_exists", (name,), None)
+    group.prove(("trigger_exists", (name,), None), sure=removed)
     return removed
 
 
@@ -49,7 +49,7 @@ def advance(
     if not session.run("move_trigger", (cursor, next_at, name, seen)):
         return False
     group.at("rows")
-    group.proof = ("trigger_position", (name,), (cursor, next_at))
+    group.prove(("trigger_position", (name,), (cursor, next_at)))
     if firings:
         session.insert("insert_firings", [
             (name, firing.key, firing.occasion, firing.at, firing.run_id, firing.note) for firing in firings

@@ -33,6 +33,11 @@ def note(session: Session, lines: Iterable[tuple[int, Sequence[Append]]]) -> Non
         session.among("delete_waits", ended)
 
 
+def open_for(session: Session, opened: Sequence[tuple[OpenWait, int]]) -> None:
+    """Open waits of runs, each with its run's number."""
+    session.insert("open_wait", [_values(wait, number) for wait, number in opened])
+
+
 def owners(session: Session, ids: Sequence[str]) -> dict[str, int]:
     """The numbers of the runs whose open waits have these ids."""
     return dict(session.among("open_waits_named", ids)) if ids else {}
@@ -42,8 +47,10 @@ def find(
     session: Session, kind: OpenKind, *, id: str, run_id: str, name: str, limit: int, offset: int
 ) -> list[OpenWait]:
     """Open waits of a kind, oldest first."""
-    text, values = [session.queries["waits"]], list[object]([kind])
-    for query, value in (("waits_with_id", id), ("waits_of_run", run_id), ("waits_with_name", name)):
+    text, values = [session.queries["waits_of_run" if run_id else "waits"]], list[object]([kind])
+    if run_id:
+        values.append(run_id)
+    for query, value in (("waits_with_id", id), ("waits_with_name", name)):
         if value:
             text.append(session.queries[query])
             values.append(value)

@@ -8,7 +8,8 @@ from stepwell.errors import CorruptJournal, RunNotFound, StepwellError, StoreUnu
 from stepwell.model.entries import RunCompleted
 from stepwell.model.lifecycle import Status
 from stepwell.stores.protocol import Filter, Store
-from stepwell.testing.conformance.kit import Kit, appended, mail, new_run, note, refused
+from stepwell.stores.tables import Firing, Queue, TriggerRow
+from stepwell.testing.conformance.kit import Kit, appended, asked, happened, mail, new_run, note, refused
 
 
 class CareTests(Kit):
@@ -113,7 +114,12 @@ class CareTests(Kit):
             for n in range(20):
                 await store.create(new_run(f"r{n}", owner="w1", labels={"n": str(n)}, entries=[note("x")]))
             await store.post(mail("r3"))
-            await store.append(appended("r4", 3, "y", blobs={"d": b"large"}))
+            await store.append(
+                appended("r4", 3, "y", blobs={"d": b"large"}, opened=(asked("q1", "r4"),), events=(happened("e1"),))
+            )
+            await store.put_queue(Queue(name="q", concurrency=3))
+            await store.put_trigger(TriggerRow(name="t", kind="schedule", workflow="shop", spec=b"{}"))
+            await store.advance("t", seen=0, cursor=4, next_at=9, firings=[Firing("t", "k", 3, 4)])
             place = self.folder / "copy"
             await store.backup(place)
             with refused(StoreUnusable, str(place)):
@@ -131,6 +137,11 @@ class CareTests(Kit):
                 assert len(await copy.read("r5")) == 2
                 assert await copy.mailbox("r3") == await store.mailbox("r3")
                 assert await copy.blob("d") == b"large"
+                assert await copy.open_waits("input") == await store.open_waits("input") != []
+                assert await copy.events() == await store.events() != []
+                assert await copy.queues() == await store.queues() != []
+                assert await copy.triggers() == await store.triggers() != []
+                assert await copy.firings("t") == await store.firings("t") != []
             finally:
                 await copy.close()
 

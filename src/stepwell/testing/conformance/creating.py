@@ -11,9 +11,11 @@ from stepwell.testing.conformance.kit import (
     Broken,
     Kit,
     appended,
+    asked,
     break_at,
     claim_one,
     ended,
+    happened,
     mail,
     new_run,
     note,
@@ -52,6 +54,54 @@ class CreatingTests(Kit):
             claimed = await claim_one(store)
             assert (claimed.row.run_id, claimed.row.status) == ("paused", "paused")
             await store.append(appended(claimed, 2, "x", status="paused"))
+
+    async def test_a_run_that_began_elsewhere_brings_its_open_waits_and_messages(self) -> None:
+        async with self.driver() as store:
+            run = new_run(
+                "a",
+                status="waiting",
+                wake_at=90,
+                opened=(asked("q1"), asked("t1", kind="event", name="orders")),
+                messages=(
+                    mail("a", "first", at=40),
+                    mail("a", "q1", kind="answer", at=50),
+                    mail("a", "gone", kind="answer", at=4),
+                    mail("a", "", kind="retry", at=5),
+                    mail("a", "again", key="k", at=60),
+                ),
+            )
+            row = await store.create(run)
+            assert row == await store.get("a")
+            assert row.wake_at == 40
+            assert [wait.id for wait in await store.open_waits("input")] == ["q1"]
+            assert [message.name for message in await store.mailbox("a")] == ["first", "q1", "again"]
+            assert await store.post(mail("a", "again", key="k")) is None
+            await store.create(run)
+            assert len(await store.mailbox("a")) == 3
+            await store.publish(happened("e1", at=7))
+            assert (await row_of(store, "a")).wake_at == 7
+
+    async def test_a_run_that_ended_elsewhere_has_neither_open_waits_nor_messages(self) -> None:
+        async with self.client() as store:
+            run = new_run("a", status="failed", finished_at=7, opened=(asked("q1"),), messages=(mail("a"),))
+            row = await store.create(run)
+            assert (row.status, row.wake_at) == ("failed", None)
+            assert await store.open_waits("input") == []
+            assert await store.mailbox("a") == []
+            assert all(finding.ok for finding in await store.check())
+
+    async def test_a_run_that_is_not_created_brings_nothing(self) -> None:
+        async with self.client() as store:
+            await store.create(new_run("a", unique="k"))
+            await store.create(new_run("a", opened=(asked("q1"),), messages=(mail("a"),)))
+            await store.create(new_run("b", unique="k", opened=(asked("q2", "b"),), messages=(mail("b"),)))
+            assert await store.open_waits("input") == []
+            assert await store.mailbox("a") == []
+            self.fault(store, break_at("rows"))
+            with refused(Broken):
+                await store.create(new_run("c", opened=(asked("q3", "c"),), messages=(mail("c"),)))
+            self.fault(store, None)
+            assert await store.open_waits("input") == []
 
     # -- unique keys --------------------------------------------------------------------------------------------
     async def test_while_a_run_of_a_key_has_not_ended_its_row_is_returned_instead_of_a_second(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import unittest
 
 from stepwell.errors import Fenced
 from stepwell.stores.protocol import Store
@@ -72,6 +73,15 @@ class EventTests(Kit):
             published = await asyncio.gather(*(store.publish(happened(f"e{n}")) for n in range(60)))
             assert published == await store.events()
             assert [event.id for event in await store.events()] == [f"e{n}" for n in range(60)]
+
+    async def test_an_event_of_another_process_is_noticed(self) -> None:
+        async with self.client() as store, self.client() as other:
+            if not store.is_shared:
+                raise unittest.SkipTest("nobody else writes to this store")
+            store.changed()
+            await other.publish(happened("e1"))
+            while not store.changed():  # noqa: ASYNC110  # this is how the engine looks, too
+                await asyncio.sleep(0.001)
 
     async def test_an_event_wakes_unowned_runs_that_wait_for_its_topic(self) -> None:
         async with self.driver() as store:

@@ -60,7 +60,10 @@ class TriggerTests(Kit):
             await store.put_trigger(_trigger("a"))
             clients = (store, other)
             done = await asyncio.gather(
-                *(clients[n % 2].advance("a", seen=0, cursor=1, next_at=None, runs=[new_run(f"r{n}")]) for n in range(8))
+                *(
+                    clients[n % 2].advance("a", seen=0, cursor=1, next_at=None, runs=[new_run(f"r{n}")])
+                    for n in range(8)
+                )
             )
             assert done.count(True) == 1
             assert await store.count() == {"pending": 1}
@@ -145,6 +148,4 @@ def _firing(key: str, *, trigger: str = "a", run_id: str = "", note: str = "") -
 
 async def _fires(store: Store, name: str, times: int) -> None:
     for n in range(times):
-        await store.advance(
-            name, seen=n, cursor=n + 1, next_at=None, firings=[_firing(f"{name}{n}", trigger=name)]
-        )
+        await store.advance(name, seen=n, cursor=n + 1, next_at=None, firings=[_firing(f"{name}{n}", trigger=name)])

@@ -35,6 +35,9 @@ DELETE FROM events WHERE at < ?
 -- name: any_event_before
 SELECT EXISTS (SELECT 1 FROM events INDEXED BY events_oldest WHERE at < ?)
 
+-- name: open_wait_at
+SELECT at, name, body FROM waits WHERE id = ?
+
 -- name: open_waits_named
 SELECT id, run FROM waits WHERE id IN ([?]*)
 
@@ -54,7 +57,9 @@ FROM waits JOIN runs ON runs.id = waits.run WHERE waits.kind = ?
 AND waits.id = ?
 
 -- name: waits_of_run
-AND runs.run_id = ?
+SELECT waits.id, runs.run_id, waits.kind, waits.path, waits.name, waits.at, waits.due, waits.body
+FROM waits INDEXED BY waits_run JOIN runs ON runs.id = waits.run
+WHERE waits.kind = ? AND waits.run = (SELECT id FROM runs WHERE run_id = ?)
 
 -- name: waits_with_name
 AND waits.name = ?

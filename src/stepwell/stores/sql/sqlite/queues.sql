@@ -69,18 +69,38 @@ SELECT priority, (
     WHERE {held} AND runs.queue = wanted.queue AND runs.priority = lanes.priority AND held_until > wanted.now
 ) FROM lanes CROSS JOIN wanted WHERE priority IS NOT NULL
 
--- name: held_in_lane
+-- Who stands in a lane behind a place in it: those of the same time, then those of later times up to now. (One query for
+-- both would look through all of the same time again for every page.)
+
+-- name: held_in_lane_at
 SELECT held_until, id, queue_key, awaited FROM runs INDEXED BY runs_held
-WHERE {held} AND queue = ? AND priority = ? AND held_until <= ? AND (held_until, id) > (?, ?)
+WHERE {held} AND queue = ? AND priority = ? AND held_until = ? AND id > ? ORDER BY id LIMIT ?
+
+-- name: held_in_lane_after
+SELECT held_until, id, queue_key, awaited FROM runs INDEXED BY runs_held
+WHERE {held} AND queue = ? AND priority = ? AND held_until > ? AND held_until <= ?
 ORDER BY held_until, id LIMIT ?
 
--- name: awaited_in_lane
+-- name: awaited_in_lane_at
 SELECT held_until, id, queue_key, awaited FROM runs INDEXED BY runs_held_awaited
-WHERE {held} AND awaited = 1 AND queue = ? AND priority = ? AND held_until <= ? AND (held_until, id) > (?, ?)
+WHERE {held} AND awaited = 1 AND queue = ? AND priority = ? AND held_until = ? AND id > ? ORDER BY id LIMIT ?
+
+-- name: awaited_in_lane_after
+SELECT held_until, id, queue_key, awaited FROM runs INDEXED BY runs_held_awaited
+WHERE {held} AND awaited = 1 AND queue = ? AND priority = ? AND held_until > ? AND held_until <= ?
+ORDER BY held_until, id LIMIT ?
+
+-- name: held_in_lane_of_key_at
+SELECT held_until, id, queue_key, awaited FROM runs INDEXED BY runs_held_of_key
+WHERE {held} AND queue = ? AND queue_key = ? AND priority = ? AND held_until = ? AND id > ? ORDER BY id LIMIT ?
+
+-- name: held_in_lane_of_key_after
+SELECT held_until, id, queue_key, awaited FROM runs INDEXED BY runs_held_of_key
+WHERE {held} AND queue = ? AND queue_key = ? AND priority = ? AND held_until > ? AND held_until <= ?
 ORDER BY held_until, id LIMIT ?
 
 -- name: held_lanes_of_keys
--- The keys and priorities in the queue, with the first in each lane: a hop through the index, one probe a lane.
+-- The keys and priorities in the queue, with the first in each lane: a hop through the index, two probes a lane.
 WITH RECURSIVE
 wanted (queue) AS (VALUES (?)),
 lanes (id) AS (
@@ -89,19 +109,18 @@ lanes (id) AS (
         ORDER BY queue_key, priority, held_until, id LIMIT 1
     ) FROM wanted
     UNION ALL
-    SELECT (
+    SELECT coalesce((
         SELECT id FROM runs INDEXED BY runs_held_of_key
-        WHERE {held} AND runs.queue = wanted.queue AND (queue_key, priority) > (here.queue_key, here.priority)
+        WHERE {held} AND runs.queue = wanted.queue AND queue_key = here.queue_key AND priority > here.priority
+        ORDER BY priority, held_until, id LIMIT 1
+    ), (
+        SELECT id FROM runs INDEXED BY runs_held_of_key
+        WHERE {held} AND runs.queue = wanted.queue AND queue_key > here.queue_key
         ORDER BY queue_key, priority, held_until, id LIMIT 1
-    ) FROM lanes CROSS JOIN runs AS here ON here.id = lanes.id CROSS JOIN wanted
+    )) FROM lanes CROSS JOIN runs AS here ON here.id = lanes.id CROSS JOIN wanted
 )
 SELECT runs.priority, runs.held_until, runs.id, runs.queue_key, runs.awaited
 FROM lanes CROSS JOIN runs ON runs.id = lanes.id
-
--- name: held_in_lane_of_key
-SELECT held_until, id, queue_key, awaited FROM runs INDEXED BY runs_held_of_key
-WHERE {held} AND queue = ? AND queue_key = ? AND priority = ? AND held_until <= ? AND (held_until, id) > (?, ?)
-ORDER BY held_until, id LIMIT ?
 
 -- name: awaits_a_child
 runs.status = 'waiting' AND EXISTS (

@@ -71,6 +71,16 @@ WHERE runs.id = v.id AND runs.owner IS NULL AND EXISTS (
         AND (runs.held_until IS NULL OR mailbox.kind = 'cancel')
 )
 
+-- name: wake_unheard
+-- The same for an event on a topic that it waits for.
+UPDATE runs SET wake_at = min(coalesce(runs.wake_at, v.at), v.at)
+FROM (
+    SELECT column1 AS id, column2 AS topic, column3 AS heard, column4 AS at FROM (VALUES [(?, ?, ?, ?)]*)
+) AS v
+WHERE runs.id = v.id AND runs.owner IS NULL AND runs.held_until IS NULL AND EXISTS (
+    SELECT 1 FROM events INDEXED BY events_of_topic WHERE events.topic = v.topic AND events.position > v.heard
+)
+
 -- name: leave_queues
 -- Runs that have ended wait to be let in no longer.
 UPDATE runs SET held_until = NULL WHERE id IN ([?]*)
@@ -119,6 +129,9 @@ SELECT 1 FROM mailbox WHERE id = ?
 
 -- name: run_exists
 SELECT 1 FROM runs WHERE run_id = ?
+
+-- name: entry_exists
+SELECT epoch FROM journal WHERE run = ? AND seq = ?
 
 -- name: run_position
 SELECT next_seq, status, owner, updated_at FROM runs WHERE id = ?

@@ -1,0 +1,248 @@
+"""Would today's code take a stored run the same way? Its body is run with what was recorded, and nothing happens.
+
+No engine, no attempt, no write: calls of the body meet their records or are noted. What is found:
+
+* a call that differs from its record, a result that cannot be read, a failure where the run had none: *diverged*;
+* calls that the journal does not know: new ones, which an engine would run. The body waits for their outcome, so what
+  comes after them is not looked at;
+* records that no call took: orphans, which an engine would leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import msgspec
+
+from stepwell.authoring.context import Identity
+from stepwell.authoring.workflow import Workflow
+from stepwell.engine.reading import read_run
+from stepwell.errors import StepwellError
+from stepwell.model.commands import CompleteRun, EndCancelled, FailRun, RecordValue, SetState, StartWait
+from stepwell.model.ids import StepPath
+from stepwell.model.lifecycle import Status
+from stepwell.model.state import State
+from stepwell.programs.function import FunctionProgram
+from stepwell.programs.matching import Delivery, Records, payload_in
+from stepwell.programs.protocol import ChildRequest, PublishEvent, Request, StepRequest
+from stepwell.stores.protocol import RunRow, Store
+
+T = TypeVar("T")
+
+Outcome: TypeAlias = Literal["ok", "diverged", "cannot_load"]
+
+AT_ONCE = 200
+"""Deliveries per callback, so that an engine on the same loop goes on meanwhile."""
+
+
+class Replayed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a replay of one run has found.
+
+    `detail` says for people why it diverged or cannot be loaded. For a call that differs, `step` is its readable path,
+    `recorded` and `called` are both inputs as JSON, and `place` is its file and line. `new_calls` and `orphans` are
+    readable paths. `note` says what else is worth knowing, such as that the run would end with another result.
+    """
+
+    run_id: str
+    workflow: str
+    version: str
+    status: Status
+    outcome: Outcome = "ok"
+    detail: str = ""
+    step: str = ""
+    recorded: str = ""
+    called: str = ""
+    place: str = ""
+    new_calls: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
+    note: str = ""
+
+
+async def replay_run(
+    store: Store, row: RunRow, find: Callable[[str], Workflow[..., Any] | None]
+) -> Replayed:  # Any: whatever it returns
+    """Replay the run of a row; `find` gives the code for its version.
+
+    Raises:
+        RunNotFound, CorruptJournal, StoreError: the journal cannot be read.
+    """
+    state, records = await read_run(store, row.run_id)
+    found = Replayed(row.run_id, row.workflow, state.version, state.status)
+    workflow = find(state.version)
+    if workflow is None:
+        version = f" version {state.version}" if state.version else ""
+        text = f"no code is known here for workflow {row.workflow!r}{version}"
+        return msgspec.structs.replace(found, outcome="cannot_load", detail=text)
+    input = msgspec.Raw(await store.blob(state.input_blob)) if state.input_blob else state.input
+    if state.started_at is None:
+        return _unbegun(found, workflow, input)
+    threads = ThreadPoolExecutor(1, thread_name_prefix="stepwell-replay")  # it has none before a body needs one
+    replay = Replay(workflow, state, records, input, threads)
+    try:
+        await replay.run(store)
+        return replay.report(found)
+    finally:
+        await _on_loop(replay.program.close)
+        threads.shutdown(wait=False)
+
+
+def _unbegun(found: Replayed, workflow: Workflow[..., Any], input: msgspec.Raw) -> Replayed:
+    try:
+        workflow.codec.decode(input)
+    except StepwellError as error:
+        return msgspec.structs.replace(found, outcome="diverged", detail=f"the run cannot begin any more: {error}")
+    return found
+
+
+class Replay:
+    """One body on its way through its journal."""
+
+    def __init__(
+        self,
+        workflow: Workflow[..., Any],  # Any: whatever it returns
+        state: State,
+        records: Records,
+        input: msgspec.Raw,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self.program = FunctionProgram(
+            workflow,
+            Identity(state.run_id, state.workflow, state.parent, state.root),
+            input,
+            clock=lambda: state.updated_at,
+            chance=Random(0),
+            threads=threads,
+            records=records,
+            on_change=state.on_change,
+        )
+        self._state = state
+        self._records = records
+        self._asked: list[tuple[int, StepPath]] = []
+        self._end: CompleteRun | FailRun | EndCancelled | None = None
+        self._turn = 0
+        self._last_known = 0
+        self._last_taken = 0
+
+    async def run(self, store: Store) -> None:
+        """Deliver all that was recorded; a payload is in memory while it is delivered."""
+        await _on_loop(self._begin)
+        deliveries = tuple(self._records.deliveries)
+        chunk: list[tuple[Delivery, msgspec.Raw]] = []
+        for delivery in deliveries:
+            payload, blob = payload_in(delivery)
+            chunk.append((delivery, msgspec.Raw(await store.blob(blob)) if blob else payload))
+            if blob or len(chunk) >= AT_ONCE:
+                await _on_loop(lambda: self._deliver(chunk))
+                chunk.clear()
+        await _on_loop(lambda: self._deliver(chunk))
+        if not self.program.ended and self.program.divergence is None:
+            await _on_loop(self.program.go_live)
+
+    def _begin(self) -> None:
+        assert self._state.started_at is not None, "only a run that has begun is replayed"
+        self.program.begin(self._state.started_at, self._records.variables)
+        self._look()
+
+    def _deliver(self, chunk: Sequence[tuple[Delivery, msgspec.Raw]]) -> None:
+        for delivery, payload in chunk:
+            if self.program.ended or self.program.divergence is not None:
+                return
+            self.program.deliver(delivery, payload)
+            self._look()
+
+    def _look(self) -> None:
+        """Note what the turn has asked for that the journal does not know."""
+        self._turn += 1
+        if self._records.taken > self._last_taken:
+            self._last_taken, self._last_known = self._records.taken, self._turn
+        for request in self.program.take_requests():
+            if isinstance(request, CompleteRun | FailRun | EndCancelled):
+                self._end = request
+            elif (path := self._unknown(request)) is not None:
+                self._asked.append((self._turn, path))
+
+    def _unknown(self, request: Request) -> StepPath | None:
+        match request:
+            case StepRequest() | StartWait():
+                return None if request.path in self._records.by_path else request.path
+            case ChildRequest():
+                return None if request.awaited and request.path in self._records.by_path else request.path
+            case RecordValue() | PublishEvent() | SetState():
+                return request.path
+            case _:
+                return None
+
+    # -- what it means ------------------------------------------------------------------------------------------
+
+    def report(self, found: Replayed) -> Replayed:
+        """What was found, filled in."""
+        program, state = self.program, self._state
+        # A call of the last turns may only have had no time, or no slot, to be journaled.
+        is_whole = state.ended == "completed"
+        new = tuple(dict.fromkeys(str(path) for turn, path in self._asked if is_whole or turn < self._last_known))
+        orphans = tuple(map(str, program.orphans()))
+        found = msgspec.structs.replace(found, new_calls=new, orphans=orphans)
+        difference = program.divergence
+        if difference is not None:
+            return msgspec.structs.replace(
+                found,
+                outcome="diverged",
+                detail=difference.explain(),
+                step=str(difference.path),
+                recorded=difference.recorded.decode("utf-8", "replace"),
+                called=difference.called.decode("utf-8", "replace"),
+                place=difference.place,
+            )
+        problem, note = self._compare_ends(bool(new))
+        if problem:
+            return msgspec.structs.replace(found, outcome="diverged", detail=problem)
+        return msgspec.structs.replace(found, note=note)
+
+    def _compare_ends(self, is_held_up: bool) -> tuple[str, str]:
+        """What speaks against today's code at the end of the journal, and what is only worth knowing."""
+        state, end = self._state, self._end
+        if isinstance(end, FailRun) and state.ended != "failed" and not end.steps:
+            when = "the run completed" if state.ended == "completed" else "the run had not ended"
+            return f"{when}, and today's code fails there: {end.error.summary()}", ""
+        match state.ended:
+            case "completed" if is_held_up:
+                return "", "what comes after the new calls was not replayed"
+            case "completed" if isinstance(end, CompleteRun):
+                is_same = state.output_blob or bytes(end.output) == bytes(state.output)
+                return "", "" if is_same else "today's code gives another result"
+            case "completed" if isinstance(end, FailRun):
+                return f"the run completed, and today's code fails: {end.error.summary()}", ""
+            case "completed":
+                why = self.program.deadlock or "it waits for what the journal does not have"
+                return f"the run completed, and today's code does not come to its end: {why}", ""
+            case "failed" if isinstance(end, FailRun) and state.error is not None:
+                is_same = end.error.message == state.error.message
+                return "", "" if is_same else f"today's code fails otherwise: {end.error.summary()}"
+            case "failed":
+                return "", "the run failed, and today's code does not fail there"
+            case None if isinstance(end, CompleteRun):
+                return "", "today's code would complete the run now"
+            case None if self.program.deadlock and state.status != "stuck":
+                return self.program.deadlock, ""
+            case _:
+                return "", ""
+
+
+async def _on_loop(work: Callable[[], T]) -> T:
+    """Do it in a plain callback of the loop, where a body's turns may be run."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def call() -> None:
+        try:
+            done.set_result(work())
+        except Exception as error:
+            done.set_exception(error)
+
+    loop.call_soon(call, context=contextvars.Context())
+    return await done
