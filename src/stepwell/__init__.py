@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 from stepwell.authoring.ctx import ctx as ctx
 from stepwell.authoring.task import task as task
 from stepwell.authoring.workflow import workflow as workflow
+from stepwell.errors import InputWithdrawn as InputWithdrawn
 from stepwell.errors import StepFailed as StepFailed
 from stepwell.errors import StepwellError as StepwellError
+from stepwell.model.cloudevents import CloudEvent as CloudEvent
+from stepwell.model.requests import Answer as Answer
 from stepwell.model.retry import Retry as Retry
 
 if TYPE_CHECKING:
@@ -20,7 +23,21 @@ if TYPE_CHECKING:
     from stepwell.engine.limits import Limits as Limits
     from stepwell.handle import Run as Run
 
-__all__ = ["Limits", "Queue", "Retry", "Run", "StepFailed", "Stepwell", "StepwellError", "ctx", "task", "workflow"]
+__all__ = [
+    "Answer",
+    "CloudEvent",
+    "InputWithdrawn",
+    "Limits",
+    "Queue",
+    "Retry",
+    "Run",
+    "StepFailed",
+    "Stepwell",
+    "StepwellError",
+    "ctx",
+    "task",
+    "workflow",
+]
 __version__ = "0.1.0"
 
 _LATER = {

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from stepwell.model.codec import ValueCodec
 from stepwell.model.durations import Duration
 from stepwell.model.entries import OnChange
 from stepwell.model.state import State
-from stepwell.stores.protocol import RunRow
+from stepwell.stores.protocol import RunRow, Stored
 
 if TYPE_CHECKING:
     from stepwell.app import Stepwell
+    from stepwell.usecases.streams import Chunk
 
 T = TypeVar("T")
 
@@ -73,6 +74,42 @@ class Run(Generic[T]):
     async def signal(self, name: str, payload: object = None, *, key: str = "", by: str = "") -> bool:
         """See `Stepwell.signal`."""
         return await self._app.signal(self.id, name, payload, key=key, by=by)
+
+    async def set_state(
+        self, key: str, value: object = None, *, deleted: bool = False, by: str = "", reason: str = ""
+    ) -> None:
+        """See `Stepwell.set_state`."""
+        await self._app.set_state(self.id, key, value, deleted=deleted, by=by, reason=reason)
+
+    async def rerun(self, new_id: str | None = None, *, by: str = "", reason: str = "") -> Run[T]:
+        """See `Stepwell.rerun`."""
+        again = await self._app.rerun(self.id, new_id, by=by, reason=reason)
+        return Run(self._app, again.id, self._codec)
+
+    async def fork(
+        self,
+        *,
+        before: str | None = None,
+        at: int | None = None,
+        new_id: str | None = None,
+        input: Mapping[str, object] | bytes | None = None,
+        set: Mapping[str, object] | None = None,
+        by: str = "",
+        reason: str = "",
+    ) -> Run[T]:
+        """See `Stepwell.fork`."""
+        forked = await self._app.fork(
+            self.id, before=before, at=at, new_id=new_id, input=input, set=set, by=by, reason=reason
+        )
+        return Run(self._app, forked.id, self._codec)
+
+    def stream(self, *, step: str = "", after: int = 0) -> AsyncIterator[Chunk]:
+        """See `Stepwell.stream`."""
+        return self._app.stream(self.id, step=step, after=after)
+
+    def follow(self, *, after: int = 0) -> AsyncIterator[Stored]:
+        """See `Stepwell.follow`."""
+        return self._app.follow(self.id, after=after)
 
     def __repr__(self) -> str:
         return f"<run {self.id}>"

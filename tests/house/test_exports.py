@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import subprocess
@@ -16,26 +17,50 @@ from stepwell.app import Stepwell
 from stepwell.authoring.ctx import ctx
 from stepwell.handle import Run
 
-PUBLIC = {"Limits", "Retry", "Run", "StepFailed", "Stepwell", "StepwellError", "ctx", "task", "workflow"}
+PUBLIC = {
+    "Answer",
+    "CloudEvent",
+    "InputWithdrawn",
+    "Limits",
+    "Queue",
+    "Retry",
+    "Run",
+    "StepFailed",
+    "Stepwell",
+    "StepwellError",
+    "ctx",
+    "task",
+    "workflow",
+}
 
 CTX = {
+    "ask",
     "attempt",
     "cancelled",
+    "compensate",
+    "connection",
+    "emit",
+    "event",
     "heartbeat",
     "idempotency_key",
     "identity",
     "log",
     "map",
     "now",
+    "patched",
     "progress",
+    "publish",
     "random",
     "run_id",
+    "saga",
+    "select",
     "signal",
     "sleep",
     "start",
     "start_new",
     "state",
     "sync",
+    "timer",
     "uuid",
 }
 
@@ -69,14 +94,22 @@ def test_a_run_s_handle_has_the_verbs_of_the_app() -> None:
         assert callable(getattr(blocking.Run, verb))
 
 
-def test_the_blocking_facade_has_nothing_that_the_app_has_not() -> None:
-    own = {"inner", "wait_for"}
-    assert public(blocking.Stepwell) - own <= public(Stepwell)
-    assert public(blocking.Run) == public(Run)
+FOR_LOOPS_ONLY = {"engine", "listening", "matching", "every", "start_encoded", "schedule_encoded"}
+"""What is for those who have the loop: nothing that a script would do."""
+
+
+def test_the_blocking_facade_has_what_the_app_has_with_the_same_parameters() -> None:
+    assert public(blocking.Stepwell) - {"app", "inner", "wait_for"} == public(Stepwell) - FOR_LOOPS_ONLY
+    assert public(blocking.Run) - {"wait_for"} == public(Run)
+    for kind, inner in ((blocking.Stepwell, Stepwell), (blocking.Run, Run)):
+        for name in sorted(public(kind) & public(inner)):
+            theirs, ours = (inspect.signature(getattr(one, name)).parameters for one in (inner, kind))
+            takes_all = any(one.kind is one.VAR_KEYWORD for one in ours.values())
+            assert takes_all or set(ours) - {"self"} == set(theirs) - {"self"}, f"{kind.__name__}.{name}"
 
 
 def public(kind: type) -> set[str]:
-    return {name for name in vars(kind) if not name.startswith("_")}
+    return {name for one in kind.__mro__ for name in vars(one) if not name.startswith("_")}
 
 
 def test_importing_stepwell_loads_no_engine() -> None:

@@ -350,9 +350,7 @@ def test_starts_from_several_processes_are_debounced_together(play: Play) -> Non
     async def scenario(make: Callable[..., Any]) -> None:
         driver, client = make(workflows=[tells]), make(drive=False)
         async with driver, client:
-            runs = []
-            for n in range(6):
-                runs.append(await (client if n % 2 else driver).start(tells, f"v{n}", debounce="300ms"))
+            runs = [await (client, driver)[n % 2].start(tells, f"v{n}", debounce="300ms") for n in range(6)]
             assert len({run.id for run in runs}) == 1
             assert await runs[0].result() == "v5!"
 

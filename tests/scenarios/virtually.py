@@ -36,8 +36,10 @@ class Virtual:
         """A Stepwell in this time; `is_shared` as when other processes use the store too."""
         store = MemoryStore(self.data, is_shared=settings.pop("is_shared", False))
         settings.setdefault("grace", 0)
-        app = Stepwell(store, clock=settings.pop("clock", self.clock), chance=Random(1), **settings)
-        self.opened.append(app)
+        clock = settings.pop("clock", self.clock)
+        app = Stepwell(store, clock=clock, chance=Random(1), **settings)
+        if clock is self.clock:
+            self.opened.append(app)
         return app
 
     def process(self, name: str) -> tuple[SimLoop, Callable[..., Stepwell]]:

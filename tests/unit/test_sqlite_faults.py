@@ -430,6 +430,21 @@ def test_an_altered_payload_is_noticed(tmp_path: Path) -> None:
     driven(tmp_path, body)
 
 
+def test_waits_and_firings_that_belong_to_nothing_are_found_by_a_check(tmp_path: Path) -> None:
+    async def body(store: SqliteStore) -> None:
+        await store.append(appended("a", 2, opened=(asked("q1"),)))
+        assert [finding for finding in await store.check() if not finding.ok] == []
+        edit(
+            tmp_path,
+            "UPDATE waits SET run = 99",
+            "INSERT INTO firings (trigger_name, key, occasion, at, run_id, note) VALUES ('none', 'k', 1, 2, '', '')",
+        )
+        [wrong] = [finding for finding in await store.check() if not finding.ok]
+        assert (wrong.what, wrong.detail) == ("orphans", "1 open waits, 1 firings")
+
+    driven(tmp_path, body)
+
+
 def test_a_damaged_page_is_reported_and_never_raised_by_a_check(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
 

@@ -29,6 +29,7 @@ _SECTIONS: Final = {
     "Look": ("runs", "show", "graph", "journal", "logs", "state"),
     "People": ("inbox", "answer"),
     "Steer": ("pause", "resume", "cancel", "retry", "signal"),
+    "Plan": ("queues", "triggers"),
     "Keep": ("doctor", "backup", "gc"),
 }
 """How the list is ordered; a command that is not named here stands at the end."""

@@ -107,7 +107,9 @@ class NewRun(msgspec.Struct, frozen=True):
 
     `unique`, when not empty, is a key of which only one run may be under way: while another run of that key has not
     ended (`unique_until="ended"`) or not begun (`"begun"`: its status is pending), none is created and that run's row
-    is returned, unless this one `takes_over`, which frees the key for it. `awaited` says that a parent waits for it.
+    is returned, unless this one `takes_over`, which frees the key for it. What the other run was created with says how
+    long it keeps the key. `awaited` says that a parent waits for it. A run of a queue that is not `held` is let in as
+    it is created.
 
     A run whose journal has begun elsewhere (a fork, a snapshot) may come with `opened`, the waits in it that are to be
     found from outside, and with `messages` for its own mailbox, in order; one that no longer fits is dropped.
@@ -144,7 +146,8 @@ class NewMessage(msgspec.Struct, frozen=True):
 
     `key`, when not empty, makes the post idempotent: a second message of the same run, kind, name and key is not
     stored again, even after the first was consumed. `body` is JSON. `wake_at` is for kind `input` only: the unowned
-    run then wants to be driven at that time, be it later than before (others: at `at`, if that is earlier).
+    run then wants to be driven (or, held in its queue, to be let in) at that time, be it later than before (None, and
+    others: at `at`, if that is earlier).
     """
 
     run_id: str
@@ -180,10 +183,11 @@ class Append(msgspec.Struct, frozen=True):
     `heard` after the position that stands there: up to it the driver has looked at the topic for the run's waits.
     `progress` is False when the entries only start again what a crash cut off: the row's `claims` then stay as they
     are, so that a run that kills every worker which takes it is seen. True, also without entries, sets them to 0.
-    `consumed` are ids of this run's messages; `children` are created (one whose id exists already is left alone);
-    `posts` go to other runs' mailboxes, and are dropped when those runs are gone or have ended; `blobs` maps content
-    hash to bytes. Entries may be empty. `opened` are open waits to be found from outside (an id that is known is
-    replaced), `closed` ids of such that are no more; a run that ends has none. `events` are published with it.
+    `consumed` are ids of this run's messages; `children` are created (one whose id or unique key is taken is left
+    alone); `posts` go to other runs' mailboxes, and are dropped when those refuse them; `blobs` maps content hash to
+    bytes. Entries may be empty. `opened` are open waits to be found from outside (an id that is known is
+    replaced), `closed` ids of such that are no more, also of ones opened with it; a run that ends has none. `events`
+    are published with it.
     """
 
     run_id: str
@@ -364,12 +368,13 @@ class Store(Protocol):
         """All queues that were put, and those that only have runs, by name."""
 
     async def admit(self, name: str, *, now: int, limit: int = 1000) -> Admission:
-        """Let runs that are held in a queue in, as its limits allow: highest priority first, then `held_until`, id.
+        """Let runs held in a queue in, as its limits allow: highest priority first, then `held_until`, then creation.
 
         Each gets `held_until` None and `wake_at` `now`, and counts as under way until it ends. Runs of a key at its
-        limit do not keep those of others waiting. A queue that was never put has no limits. When the queue is full and
-        every run under way in it is `waiting` and has an awaited child run that has not ended, one held run that is
-        itself awaited may go in over the limit: no limit ever keeps a parent waiting for its own children.
+        limit do not keep those of others waiting. A queue that was never put has no limits. When the queue or a key is
+        full and every run under way in it is `waiting` and has an awaited child run that has not ended, one held run
+        that is itself awaited goes in over the limit (not over a rate): no limit ever keeps a parent waiting for its
+        own children. A held run that was posted a `cancel` is not let in.
         """
 
     # -- triggers -----------------------------------------------------------------------------------------------
@@ -395,11 +400,11 @@ class Store(Protocol):
         """Move a trigger's cursor from `seen` to `cursor`, record firings and create their runs, in one transaction.
 
         False, and nothing is changed, when the cursor is not at `seen` (another process was first) or there is no such
-        trigger. A run whose id exists is left alone, as is a firing whose key is recorded.
+        trigger. A run whose id or unique key is taken is left alone, as is a firing whose key is recorded.
         """
 
     async def firings(self, name: str, *, limit: int = 100) -> list[Firing]:
-        """A trigger's firings, newest first."""
+        """A trigger's firings, the last recorded first."""
 
     # -- index --------------------------------------------------------------------------------------------------
     async def get(self, run_id: str) -> RunRow | None:

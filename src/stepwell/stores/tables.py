@@ -57,8 +57,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 class Queue(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """How many runs of a queue are under way, and how fast they are let in. None: no limit.
 
-    `concurrency` counts runs that were let in and have not ended, `concurrency_per_key` those of one queue key;
-    `rate` runs are let in per `period` microseconds, `rate_per_key` of one key. A paused queue lets nobody in.
+    `concurrency` counts runs that were let in and have not ended, `concurrency_per_key` those of one queue key (runs
+    without a key share no limit); `rate` runs are let in within any `period` microseconds, `rate_per_key` of one key.
+    A paused queue lets nobody in.
     """
 
     name: str

@@ -46,7 +46,7 @@ def expect(script: Script, token: int) -> Expected:
 
 @dataclass
 class _Known:
-    """Whether it is known what was undone: not when something failed beside work of which nobody knows how far it is."""
+    """Whether it is known what was undone: not when something failed beside work that goes on."""
 
     undone: bool = True
 

@@ -41,7 +41,6 @@ from stepwell.testing.expecting import expect, is_sure
 from stepwell.testing.virtual import BASE
 from stepwell.testing.world import Accepted, Committed, Effect, Happened, World
 
-
 NO_TASKS = frozenset({"play", "kid", "bulky_child", "book"})
 """Names of steps whose attempts the world does not see begin: child runs, and what runs where the store writes."""
 
@@ -188,9 +187,7 @@ def _check_steps(book: Book, jumps: bool) -> None:
                 last[entry.path] = in_flight[entry.path] = entry.attempt
             case StepCompleted() | StepFailed():
                 flying = in_flight.pop(entry.path, None)
-                need(
-                    flying == entry.attempt, f"{where}: outcome of attempt {entry.attempt}, but {flying} is in flight"
-                )
+                need(flying == entry.attempt, f"{where}: outcome of attempt {entry.attempt}, but {flying} is in flight")
                 if isinstance(entry, StepCompleted):
                     completed.add(entry.path)
                 elif entry.retry_at is not None:
@@ -411,9 +408,7 @@ def _check_signals(world: World, books: dict[str, Book]) -> None:
         need(taken == sorted(set(taken)), f"run {run_id}: signals {name} were taken as {taken}, twice or out of order")
         left = [number for number in ids.values() if number in world.disk.content.mailbox]
         need(not set(left) & set(taken), f"run {run_id}: signals {name} {left} were taken and are still there")
-        need(
-            len(left) + len(taken) == len(ids), f"run {run_id}: of signals {name} {ids} only {taken} and {left} exist"
-        )
+        need(len(left) + len(taken) == len(ids), f"run {run_id}: of signals {name} {ids} only {taken} and {left} exist")
         need(not left or not taken or min(left) > max(taken), f"run {run_id}: signal {name} {left} was passed over")
 
 
@@ -433,7 +428,7 @@ def _check_children(world: World, books: dict[str, Book]) -> None:
         children = {
             one.entry.path: one.entry.child
             for one in book.written
-            if isinstance(one.entry, StepStarted) and one.entry.child
+            if isinstance(one.entry, StepStarted) and one.entry.child and one.entry.on_cancel != "abandon"
         }
         last = {
             one.entry.path: one

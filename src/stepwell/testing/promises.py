@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -32,7 +33,7 @@ from stepwell.model.entries import (
 )
 from stepwell.model.ids import StepPath
 from stepwell.model.lifecycle import TERMINAL
-from stepwell.model.requests import is_settled, read_input_spec, request_id
+from stepwell.model.requests import is_settled, read_input_spec
 from stepwell.stores.protocol import Append, Message, NewMessage
 from stepwell.stores.tables import Event, NewEvent
 from stepwell.testing.drawing import Plan
@@ -57,7 +58,7 @@ def check_promises(world: World, plan: Plan, calls: Mapping[str, list[int]]) -> 
     for book in books.values():
         _check_questions(book)
         _check_races(book)
-        _check_order_of_undoing(book, calls.get(book.row.run_id, []))
+        _check_order_of_undoing(book)
         _check_what_was_undone(book, calls.get(book.row.run_id, []))
         _check_children(book, books)
         _check_blocks(book)
@@ -186,9 +187,7 @@ def _publications(world: World) -> dict[int, int]:
 def _check_published_by(book: Book, events: list[Event]) -> None:
     """What the body published is there, once, and nothing else under its name."""
     said = Counter(
-        msgspec.json.decode(one.entry.payload)
-        for one in book.written
-        if getattr(one.entry, "value", "") == "publish"
+        msgspec.json.decode(one.entry.payload) for one in book.written if getattr(one.entry, "value", "") == "publish"
     )
     source = f"stepwell/runs/{book.row.run_id}"
     found = Counter(event.id for event in events if event.source == source and not event.topic.startswith("stepwell."))
@@ -205,7 +204,9 @@ class _Subscription:
     def open_at(self, place: int) -> list[tuple[Written, Written | None]]:
         """Those that are open at a place in the history: started before, ended after or never."""
         return [
-            (start, end) for start, end in self.waits if start.position < place and (end is None or end.position > place)
+            (start, end)
+            for start, end in self.waits
+            if start.position < place and (end is None or end.position > place)
         ]
 
 
@@ -250,7 +251,9 @@ def _check_subscription(
     for event in fitting:  # one in passing is for those whose wait is on disk when it comes
         waiting = subscription.open_at(published[event.position]) if event.transient else []
         missed = [
-            end for start, end in waiting if event.at >= start.entry.at and end is not None and event.position < _took(end)
+            end
+            for start, end in waiting
+            if event.at >= start.entry.at and end is not None and event.position < _took(end)
         ]
         need(event.position in taken or not missed, f"{what}: event {event.position} in passing was missed by {missed}")
 
@@ -293,71 +296,72 @@ def _goes_on(book: Book, scope: tuple[tuple[str, int], ...]) -> bool:
 # -- sagas --------------------------------------------------------------------------------------------------------
 
 
-def _token(start: StepStarted) -> int:
-    token: int = msgspec.json.decode(start.input)["token"]
-    return token
+@dataclass(frozen=True)
+class _Undoing:
+    """A compensation: where its first attempt stands, which token it undoes, and where it was completed."""
+
+    path: StepPath
+    token: int
+    start: Written
+    end: Written | None
+    has_failed: bool
 
 
-def _compensations(book: Book) -> list[tuple[Written, int]]:
-    """First attempts of compensations, each with the token that it undoes."""
+def _undoings(book: Book) -> list[_Undoing]:
+    """The compensations of a run, in the order in which they began."""
+    starts: dict[StepPath, Written] = {}
+    ends: dict[StepPath, Written] = {}
+    failed: set[StepPath] = set()
+    for one in book.written:
+        entry = one.entry
+        if isinstance(entry, StepStarted) and entry.step == "compensation":
+            starts.setdefault(entry.path, one)
+        elif isinstance(entry, StepCompleted):
+            ends[entry.path] = one
+        elif isinstance(entry, StepFailed) and entry.retry_at is None:
+            failed.add(entry.path)
     return [
-        (one, _token(one.entry))
-        for one in book.written
-        if isinstance(one.entry, StepStarted) and one.entry.step == "compensation" and one.entry.input
+        _Undoing(path, msgspec.json.decode(start.entry.input)["token"], start, ends.get(path), path in failed)  # type: ignore[union-attr]  # a StepStarted
+        for path, start in starts.items()
     ]
 
 
-def _check_order_of_undoing(book: Book, calls: list[int]) -> None:
-    """One after the other, the last that was said first; when the run as a whole is undone nothing else goes on."""
-    ended: dict[StepPath, Written] = {
-        one.entry.path: one for one in book.written if isinstance(one.entry, StepCompleted)
-    }
+def _check_order_of_undoing(book: Book) -> None:
+    """One after the other, the last that was made first; when the run as a whole is undone nothing else goes on."""
     made = {
         msgspec.json.decode(one.entry.output): one
         for one in book.written
         if isinstance(one.entry, StepCompleted) and one.entry.path.name == "make"
     }
-    by_scope: dict[tuple[tuple[str, int], ...], list[tuple[Written, int]]] = defaultdict(list)
-    for start, token in _compensations(book):
-        need(token in made and made[token].seq < start.seq, f"{book.name}: {token} is undone and was never made")
-        by_scope[start.entry.path.scope].append((start, token))  # type: ignore[union-attr]  # a StepStarted
-    for scope, starts in by_scope.items():
-        for (before, first), (after, second) in pairwise(starts):
-            path = before.entry.path  # type: ignore[union-attr]  # likewise
-            done = ended.get(path)
-            need(
-                done is not None and done.seq < after.seq,
-                f"{book.name}: entry {after.seq} undoes {second} in {scope} before {path} was done",
-            )
-            in_order = made[second].seq < made[first].seq or made[second].seq > before.seq
-            need(in_order, f"{book.name}: entry {after.seq} undoes {second}, made after {first} and undone after it")
-    root = [start for start, _ in _compensations(book) if start.entry.path.scope[:1] == (("undo", 1),)]  # type: ignore[union-attr]
-    if root:
-        for one in book.written[root[0].seq :]:
-            entry = one.entry
-            forward = (isinstance(entry, StepStarted) and entry.step != "compensation") or isinstance(entry, WaitStarted)
-            need(not forward, f"{book.name}: entry {one.seq} goes on after the run began to be undone: {entry}")
+    by_scope: dict[tuple[tuple[str, int], ...], list[_Undoing]] = defaultdict(list)
+    for undoing in _undoings(book):
+        token, seq = undoing.token, undoing.start.seq
+        need(token in made and made[token].seq < seq, f"{book.name}: {token} is undone and was never made")
+        by_scope[undoing.path.scope].append(undoing)
+    for scope, undoings in by_scope.items():
+        for before, after in pairwise(undoings):
+            what = f"{book.name}: entry {after.start.seq} undoes {after.token} in {scope}"
+            done = before.end is not None and before.end.seq < after.start.seq
+            need(done, f"{what} before {before.path} was done")
+            late = made[after.token].seq > before.start.seq
+            need(late or made[after.token].seq < made[before.token].seq, f"{what}, made after {before.token}")
+        if scope[:1] == (("undo", 1),):
+            for one in book.written[undoings[0].start.seq :]:
+                entry = one.entry
+                is_step = isinstance(entry, StepStarted) and entry.step != "compensation"
+                what = f"{book.name}: entry {one.seq} goes on after the run began to be undone: {entry}"
+                need(not is_step and not isinstance(entry, WaitStarted), what)
 
 
 def _check_what_was_undone(book: Book, calls: list[int]) -> None:
     """A run that failed or was cancelled has undone all that it said how to undo, once; unless undoing failed."""
-    starts = _compensations(book)
-    done = Counter(
-        token
-        for start, token in starts
-        if any(isinstance(one.entry, StepCompleted) and one.entry.path == start.entry.path for one in book.written)  # type: ignore[union-attr]
-    )
-    began = Counter(token for _, token in starts)
+    undoings = _undoings(book)
+    began = Counter(undoing.token for undoing in undoings)
+    done = Counter(undoing.token for undoing in undoings if undoing.end is not None)
     said = Counter(calls)
     need(began <= said, f"{book.name} undid {began - said} more often than it said: {began} of {said}")
     last = book.written[-1].entry
-    stopped = any(
-        isinstance(one.entry, StepFailed)
-        and one.entry.retry_at is None
-        and any(start.entry.path == one.entry.path for start, _ in starts)  # type: ignore[union-attr]
-        for one in book.written
-    )
-    if isinstance(last, RunFailed | RunCancelled) and not stopped:
+    if isinstance(last, RunFailed | RunCancelled) and not any(undoing.has_failed for undoing in undoings):
         need(done == said, f"{book.name} has ended as {last}: of {said} only {done} was undone")
     for one in book.written:
         if isinstance(one.entry, RunFailed | RunCancelled) and one.entry.undone:
@@ -384,8 +388,7 @@ def _check_undone(plan: Plan, books: Mapping[str, Book], world: World) -> None:
         found: list[int] = []
         for book in books.values():
             if book.row.root == start.run_id:
-                completed = {one.entry.path for one in book.written if isinstance(one.entry, StepCompleted)}
-                found += [token for one, token in _compensations(book) if one.entry.path in completed]  # type: ignore[union-attr]
+                found += [undoing.token for undoing in _undoings(book) if undoing.end is not None]
         need(tuple(sorted(found)) == expected, f"run {start.run_id}: undone was {found}, and should be {expected}")
 
 

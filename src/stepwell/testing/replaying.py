@@ -145,6 +145,8 @@ def _check_end(what: str, last: AnyEntry, requests: list[Request], ended: bool) 
             same = isinstance(end, CompleteRun)
         case RunCompleted():
             same = isinstance(end, CompleteRun) and bytes(end.output) == bytes(last.output)
+        case RunFailed() if last.error.type.endswith("DeadlinePassed") and not last.steps:
+            same = isinstance(end, EndCancelled) or not ended
         case RunFailed():
             same = isinstance(end, FailRun) and end.error.message == last.error.message and end.steps == last.steps
         case RunCancelled():

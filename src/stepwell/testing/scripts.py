@@ -61,9 +61,7 @@ def chunk(token: int, attempt: int, number: int, padding: int) -> str:
 # -- tasks --------------------------------------------------------------------------------------------------------
 
 
-async def work(
-    name: str, token: int, milliseconds: int, failures: int, *, chunks: int = 0, padding: int = 0
-) -> int:
+async def work(name: str, token: int, milliseconds: int, failures: int, *, chunks: int = 0, padding: int = 0) -> int:
     """Take a while, emit, fail on the first `failures` attempts, return a new token; the world sees all of it."""
     loop = asyncio.get_running_loop()
     world: Observer = loop.observer  # type: ignore[attr-defined]  # set by the simulated process

@@ -15,11 +15,9 @@ import asyncio
 import dataclasses
 import functools
 import gc
-import logging
 import multiprocessing
 import sys
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -276,7 +274,7 @@ class _Simulation:
                 process = await self._asked(via)
                 done: asyncio.Future[bool] = self._people.create_future()
                 process.read(functools.partial(session, process, done))
-                while not done.done() and process.is_up:
+                while not done.done() and process.is_up:  # noqa: ASYNC110  # virtual time
                     await asyncio.sleep(0.05)
                 if done.done() and done.result():
                     return

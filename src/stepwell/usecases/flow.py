@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import msgspec
 
@@ -11,7 +12,7 @@ from stepwell.authoring.queue import Queue
 from stepwell.engine.queueing import put_queue
 from stepwell.errors import RequestRefused, RunNotFound
 from stepwell.model.entries import OnChange
-from stepwell.model.lifecycle import MEANING, SET_ASIDE, TERMINAL
+from stepwell.model.lifecycle import MEANING, SET_ASIDE, TERMINAL, Status
 from stepwell.stores import tables
 from stepwell.stores.protocol import Filter, RunRow
 from stepwell.stores.tables import QueueRow
@@ -23,10 +24,13 @@ PAGE = 1000
 AT_ONCE = 200
 """Verbs on their way to the store at once; it commits them together."""
 
-_CAN_PAUSE = tuple(status for status in MEANING if status not in SET_ASIDE | TERMINAL)
-_CAN_RESUME = tuple(status for status in MEANING if status in SET_ASIDE)
-_CAN_CANCEL = tuple(status for status in MEANING if status not in TERMINAL)
-_CAN_RETRY = ("failed",)
+ABLE: Final[dict[str, tuple[Status, ...]]] = {
+    "pause": tuple(status for status in MEANING if status not in SET_ASIDE | TERMINAL),
+    "resume": tuple(status for status in MEANING if status in SET_ASIDE),
+    "cancel": tuple(status for status in MEANING if status not in TERMINAL),
+    "retry": ("failed",),
+}
+"""Which runs a verb for many means when its filter names no status."""
 
 
 class BulkResult(msgspec.Struct, frozen=True):
@@ -96,25 +100,25 @@ class FlowControl(Steering):
         A filter without `status` means those that can be paused; its `limit` and `offset` do not count. Runs that are
         created meanwhile are left alone. Each run takes or refuses it for itself.
         """
-        return await self._all(where, _CAN_PAUSE, lambda id: self.pause(id, by=by, reason=reason))
+        return await self._all(where, "pause", lambda id: self.pause(id, by=by, reason=reason))
 
     async def resume_all(
         self, where: Filter, *, by: str = "", reason: str = "", on_change: OnChange | None = None
     ) -> BulkResult:
         """Resume all runs that match; see `pause_all`. Without `status`: those that are paused or stuck."""
         return await self._all(
-            where, _CAN_RESUME, lambda id: self.resume(id, by=by, reason=reason, on_change=on_change)
+            where, "resume", lambda id: self.resume(id, by=by, reason=reason, on_change=on_change)
         )
 
     async def cancel_all(self, where: Filter, *, by: str = "", reason: str = "") -> BulkResult:
         """Cancel all runs that match; see `pause_all`. Without `status`: those that have not ended."""
-        return await self._all(where, _CAN_CANCEL, lambda id: self.cancel(id, by=by, reason=reason))
+        return await self._all(where, "cancel", lambda id: self.cancel(id, by=by, reason=reason))
 
     async def retry_all(
         self, where: Filter, *, by: str = "", reason: str = "", on_change: OnChange | None = None
     ) -> BulkResult:
         """Retry all runs that match; see `pause_all`. Without `status`: those that failed, not those cancelled."""
-        return await self._all(where, _CAN_RETRY, lambda id: self.retry(id, by=by, reason=reason, on_change=on_change))
+        return await self._all(where, "retry", lambda id: self.retry(id, by=by, reason=reason, on_change=on_change))
 
     async def matching(self, where: Filter) -> list[RunRow]:
         """All rows that match, whatever the filter's `limit` and `offset`, of runs that exist now."""
@@ -132,9 +136,8 @@ class FlowControl(Steering):
             if len(found) == before or offset < PAGE:
                 return list(found.values())
 
-    async def _all(self, where: Filter, able: tuple[str, ...], verb: Callable[[str], Awaitable[object]]) -> BulkResult:
-        where = where if where.status else msgspec.structs.replace(where, status=able)
-        rows = await self.matching(where)
+    async def _all(self, where: Filter, name: str, verb: Callable[[str], Awaitable[object]]) -> BulkResult:
+        rows = await self.matching(able_to(name, where))
         refused: list[tuple[str, str]] = []
 
         async def one(row: RunRow) -> None:
@@ -148,3 +151,8 @@ class FlowControl(Steering):
         for start in range(0, len(rows), AT_ONCE):
             await asyncio.gather(*(one(row) for row in rows[start : start + AT_ONCE]))
         return BulkResult(len(rows) - len(refused), sorted(refused))
+
+
+def able_to(verb: str, where: Filter) -> Filter:
+    """The filter, with the statuses that the verb means when it names none."""
+    return where if where.status else msgspec.structs.replace(where, status=ABLE[verb])

@@ -99,15 +99,43 @@ class Triggers(FlowControl):
             grace=grace,
             overlap=overlap,
         )
+        return await self.schedule_encoded(
+            plan,
+            workflow,
+            workflow.codec.encode(args, kwargs),
+            paused=paused,
+            queue=queue,
+            queue_key=queue_key,
+            priority=priority,
+            labels=labels,
+            deadline=deadline,
+            by=by,
+        )
+
+    async def schedule_encoded(
+        self,
+        plan: Schedule,
+        workflow: Workflow[..., Any],  # Any: whatever it returns
+        data: msgspec.Raw,
+        *,
+        paused: bool | None = None,
+        queue: str | None = None,
+        queue_key: str = "",
+        priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        deadline: Duration | None = None,
+        by: str = "",
+    ) -> TriggerRow:
+        """`schedule`, with what `stepwell.triggers.schedule.schedule` makes and the input as the codec encodes it."""
         terms = _terms(workflow, queue, queue_key, priority, labels, deadline)
         if plan.overlap == "queue":
             terms = await self._queued(plan, terms)
         made = TriggerRow(
-            name=name,
+            name=plan.name,
             kind=SCHEDULE,
             workflow=workflow.name,
             spec=msgspec.json.encode(plan),
-            input=bytes(workflow.codec.encode(args, kwargs)),
+            input=bytes(data),
             options=msgspec.json.encode(terms),
             by=by,
         )

@@ -69,6 +69,37 @@ def cli_command(function: Callable[..., int | None]) -> click.Command:
     return made
 
 
+class Group(click.Group):
+    """A command that has commands of its own; `--store` and `--json` may stand behind any name."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # Any: click's own signature
+        super().__init__(*args, **kwargs)
+        self.params += global_options()
+
+    def own(self, name: str) -> Callable[[Callable[..., int | None]], click.Command]:
+        """Make `function(call, …)` one of its commands."""
+
+        def made(function: Callable[..., int | None]) -> click.Command:
+            command = click.command(name=name, cls=Command)(click.make_pass_decorator(Call, ensure=True)(function))
+            self.add_command(command)
+            return command
+
+        return made
+
+
+def cli_group(function: Callable[[Call], int | None]) -> Group:
+    """Make `function(call)` the command of its module, for when none of its own commands is named."""
+
+    def alone(call: Call, context: click.Context) -> int | None:
+        return function(call) if context.invoked_subcommand is None else None
+
+    alone.__doc__ = function.__doc__
+    passing = click.pass_context(click.make_pass_decorator(Call, ensure=True)(alone))
+    made = click.group(cls=Group, invoke_without_command=True)(passing)
+    made.name = function.__module__.rpartition(".")[2]
+    return made
+
+
 def global_options() -> list[click.Parameter]:
     """`--store` and `--json`, which write themselves into the `Call`."""
     store = click.Option(
