@@ -1,32 +1,46 @@
 """The generated parts of the reference are written here, from the code: `python docs/generate.py`, or `--check` it.
 
 A part stands between `<!-- generated: name -->` and `<!-- end -->`; what stands around it is written by people. Names,
-signatures and texts are read from the source, so the page says what the code says on every Python alike.
+signatures and texts are read from the source (`sources.py`), so the pages say what the code says on every Python alike.
 """
 
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
 from click.testing import CliRunner
+from sources import (
+    ROOT,
+    SOURCE,
+    Function,
+    NotThere,
+    Place,
+    class_at,
+    defined,
+    fields,
+    first_sentence,
+    functions_in,
+    hints_of,
+    imports,
+    is_name,
+    lineage,
+    module,
+    names_in,
+    prose,
+    public_methods,
+    resolve,
+    signatures,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
-SOURCE = ROOT / "src" / "stepwell"
 REFERENCE = ROOT / "docs" / "reference"
 
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_SECTION = re.compile(r"^(Args|Raises|Returns|Yields):$", re.MULTILINE)
-_LONGEST = 100
-
-_OBJECTS = {"Stepwell": "app", "Run": "run"}
-"""What the docs call an object of a class."""
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def main() -> int:
@@ -56,145 +70,84 @@ def filled(text: str) -> str:
 # -- Python ---------------------------------------------------------------------------------------------------------
 
 
-def module(name: str) -> ast.Module:
-    """A module of the package, parsed; `name` such as `authoring/task.py`."""
-    return ast.parse((SOURCE / name).read_text("utf-8"))
-
-
-def class_in(tree: ast.Module, name: str) -> ast.ClassDef:
-    """A class of a module."""
-    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
-
-
-def functions_in(tree: ast.Module | ast.ClassDef, name: str) -> list[Function]:
-    """A function with its overloads, in order; the implementation is the last."""
-    return [node for node in tree.body if isinstance(node, Function) and node.name == name]
-
-
-def public_methods(tree: ast.ClassDef) -> list[str]:
-    """The names of a class's public methods, in the order in which they stand."""
-    names = [node.name for node in tree.body if isinstance(node, Function) and not node.name.startswith("_")]
-    return list(dict.fromkeys(names))
-
-
-def signatures(functions: list[Function], shown: str, *, bound: bool) -> str:
-    """One signature for each overload, or that of the only definition."""
-    several = [one for one in functions if any(_is(mark, "overload") for mark in one.decorator_list)]
-    return "\n".join(_signature(one, shown, bound) for one in several or functions[-1:])
-
-
-def _is(node: ast.expr, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name
-
-
-def _signature(function: Function, shown: str, bound: bool) -> str:
-    if any(_is(mark, "property") for mark in function.decorator_list):
-        return f"{shown}: {ast.unparse(function.returns) if function.returns else 'object'}"
-    parts = list(_parameters(function.args, bound))
-    returns = f" -> {ast.unparse(function.returns)}" if function.returns else ""
-    prefix = "async " if isinstance(function, ast.AsyncFunctionDef) else ""
-    line = f"{prefix}{shown}({', '.join(parts)}){returns}"
-    if len(line) <= _LONGEST:
-        return line
-    inner = "".join(f"    {part},\n" for part in parts)
-    return f"{prefix}{shown}(\n{inner}){returns}"
-
-
-def _parameters(given: ast.arguments, bound: bool) -> Iterator[str]:
-    positional = [*given.posonlyargs, *given.args]
-    defaults: list[ast.expr | None] = [None] * (len(positional) - len(given.defaults))
-    for number, (one, default) in enumerate(zip(positional, [*defaults, *given.defaults], strict=True)):
-        if not (bound and number == 0):
-            yield _parameter(one, default)
-        if given.posonlyargs and number == len(given.posonlyargs) - 1:
-            yield "/"
-    if given.vararg is not None:
-        yield "*" + _parameter(given.vararg, None)
-    elif given.kwonlyargs:
-        yield "*"
-    for one, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
-        yield _parameter(one, default)
-    if given.kwarg is not None:
-        yield "**" + _parameter(given.kwarg, None)
-
-
-def _parameter(one: ast.arg, default: ast.expr | None) -> str:
-    kind = f": {ast.unparse(one.annotation)}" if one.annotation is not None else ""
-    if default is None:
-        return one.arg + kind
-    return f"{one.arg}{kind} = {ast.unparse(default)}" if kind else f"{one.arg}={ast.unparse(default)}"
-
-
 def documented(tree: ast.Module | ast.ClassDef, name: str, shown: str, *, level: int) -> str:
     """A heading, the signatures, and the docstring as Markdown."""
     functions = functions_in(tree, name)
+    if not functions:
+        raise NotThere(f"there is no function {name} for `{shown}`")
     code = signatures(functions, shown, bound=isinstance(tree, ast.ClassDef))
     text = next((doc for one in reversed(functions) if (doc := ast.get_docstring(one))), "")
     return f"{'#' * level} `{shown}`\n\n```text\n{code}\n```\n\n{prose(text)}\n"
 
 
-def prose(docstring: str) -> str:
-    """A docstring as Markdown: its sections become lists."""
-    pieces = _SECTION.split(docstring)
-    lines = [pieces[0].strip()]
-    for title, body in zip(pieces[1::2], pieces[2::2], strict=True):
-        items, rest = _items(body)
-        lines.append(f"{title}:\n\n" + "\n".join(items))
-        if rest:
-            lines.append(rest)
-    return "\n\n".join(line for line in lines if line)
+def of_class(place: Place, shown: str, prefix: str, *, methods: bool = True, level: int = 2) -> str:
+    """A class: what it is, how it is made (when `shown` is its own name), and its public methods on `prefix`.
 
-
-def _items(body: str) -> tuple[list[str], str]:
-    """The items of a section, each on one line, and what follows the section unindented."""
-    items: list[str] = []
-    rest: list[str] = []
-    for line in body.strip("\n").splitlines():
-        if not line.startswith(" "):
-            rest.append(line)
-        elif not line.startswith("     "):
-            name, colon, text = line.strip().partition(": ")
-            items.append(f"- `{name}`: {text}" if colon else f"- {line.strip()}")
-        else:
-            items[-1] += " " + line.strip()
-    return items, "\n".join(rest).strip()
-
-
-def of_class(file: str, name: str, shown: str, prefix: str, *, methods: bool = True, level: int = 2) -> str:
-    """A class: what it is, how it is made (when `shown` is its own name), and its public methods on `prefix`."""
-    tree = class_in(module(file), name)
+    Methods that it inherits stand below what the class they come from says of itself.
+    """
+    tree = class_at(place)
     parts = [f"{'#' * level} `{shown}`\n"]
-    if shown == name and functions_in(tree, "__init__"):
-        parts.append(f"```text\n{signatures(functions_in(tree, '__init__'), name, bound=True)}\n```\n")
+    if shown == place.name and functions_in(tree, "__init__"):
+        parts.append(f"```text\n{signatures(functions_in(tree, '__init__'), shown, bound=True)}\n```\n")
     parts.append(prose(ast.get_docstring(tree) or "") + "\n")
     if functions_in(tree, "__call__"):
         parts.append(documented(tree, "__call__", prefix, level=level + 1))
         parts += [f"`{prefix}.{same}` is the same as calling it.\n" for same in _same_as_call(tree)]
     if methods:
-        parts += [documented(tree, one, f"{prefix}.{one}", level=level + 1) for one in public_methods(tree)]
+        parts += _methods(place, prefix, level)
     return "\n".join(parts)
 
 
+GROUPS = (
+    ("UseCases", "Stepwell"),
+    ("Starting",),
+    ("Steering",),
+    ("Looking",),
+    ("People",),
+    ("Events",),
+    ("Streams",),
+    ("FlowControl",),
+    ("Triggers",),
+    ("History",),
+)
+"""In which order what a class inherits is shown, by the names of the classes that it is made of; others come after."""
+
+
+def _methods(place: Place, prefix: str, level: int) -> Iterator[str]:
+    seen: set[str] = set()
+    own: dict[Place, list[str]] = {}
+    for one in lineage(place):
+        own[one] = [name for name in public_methods(class_at(one)) if name not in seen]
+        seen.update(own[one])
+    for one in sorted(own, key=lambda one: (one != place, _rank(one.name))):
+        has_title = one != place and _rank(one.name) > 0
+        if has_title and own[one]:
+            yield f"{'#' * (level + 1)} {first_sentence(ast.get_docstring(class_at(one)) or one.name).rstrip('.')}\n"
+        below = level + 1 + has_title
+        yield from (documented(class_at(one), name, f"{prefix}.{name}", level=below) for name in own[one])
+
+
+def _rank(name: str) -> int:
+    return next((number for number, group in enumerate(GROUPS) if name in group), len(GROUPS))
+
+
 def _same_as_call(tree: ast.ClassDef) -> list[str]:
-    assigned = [node for node in tree.body if isinstance(node, ast.Assign) and _is(node.value, "__call__")]
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign) and is_name(node.value, "__call__")]
     return [target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)]
 
 
-def of_struct(file: str, name: str, *, level: int = 3) -> str:
+def of_struct(place: Place, *, level: int = 3) -> str:
     """A struct: what it is, and its fields."""
-    tree = class_in(module(file), name)
-    return f"{'#' * level} `{name}`\n\n{prose(ast.get_docstring(tree) or '')}\n\n```text\n{_fields(tree)}\n```\n"
-
-
-def _fields(tree: ast.ClassDef) -> str:
-    lines = [ast.unparse(node) for node in tree.body if isinstance(node, ast.AnnAssign)]
-    return "\n".join(lines).replace("msgspec.Raw", "Raw")
+    tree = class_at(place)
+    return f"{'#' * level} `{place.name}`\n\n{prose(ast.get_docstring(tree) or '')}\n\n```text\n{fields(tree)}\n```\n"
 
 
 def _decorators() -> str:
     tasks, workflows = module("authoring/task.py"), module("authoring/workflow.py")
-    parts = [documented(tasks, "task", "task", level=2), documented(workflows, "workflow", "workflow", level=2)]
-    return "\n".join([*parts, of_class("model/retry.py", "Retry", "Retry", "retry", methods=False)])
+    retry = of_class(Place("model/retry.py", "Retry"), "Retry", "retry", methods=False)
+    return "\n".join(
+        [documented(tasks, "task", "task", level=2), documented(workflows, "workflow", "workflow", level=2), retry]
+    )
 
 
 def _objects() -> str:
@@ -203,60 +156,204 @@ def _objects() -> str:
         ("authoring/task.py", "task", ("AsyncTask", "SyncTask", "Task")),
         ("authoring/workflow.py", "workflow", ("AsyncWorkflow", "SyncWorkflow", "Workflow")),
     ):
-        parts += [of_class(file, kind, f"{kind}[P, T]", name, level=3) for kind in own]
+        for kind in own:
+            tree = class_at(Place(file, kind))
+            parts.append(of_class(Place(file, kind), f"{kind}[P, T]", name, methods=False, level=3))
+            parts += [documented(tree, one, f"{name}.{one}", level=4) for one in public_methods(tree)]
     return "\n".join(parts)
 
 
+CTX = Place("authoring/ctx.py", "_Ctx")
+APP = Place("app.py", "Stepwell")
+RUN = Place("handle.py", "Run")
+
+
 def _ctx() -> str:
-    file = "authoring/ctx.py"
-    return of_class(file, "_Ctx", "ctx", "ctx") + "\n" + of_class(file, "_SyncCtx", "ctx.sync", "ctx.sync")
+    waiting = of_class(Place("authoring/syncctx.py", "SyncCtx"), "ctx.sync", "ctx.sync")
+    return of_class(CTX, "ctx", "ctx") + "\n" + waiting
 
 
 def _app() -> str:
-    return of_class("app.py", "Stepwell", "Stepwell", "app")
+    return of_class(APP, "Stepwell", "app")
 
 
 def _run() -> str:
-    return of_class("handle.py", "Run", "Run[T]", "run")
+    return of_class(RUN, "Run[T]", "run")
+
+
+def _settings() -> str:
+    return (
+        of_struct(Place("engine/limits.py", "Limits"), level=2)
+        + "\n"
+        + of_struct(Place("authoring/queue.py", "Queue"), level=2)
+    )
+
+
+# -- the types that the interface names -----------------------------------------------------------------------------
+
+INTERFACE = (CTX, APP, RUN, Place("authoring/syncctx.py", "SyncCtx"))
+
+MORE = (
+    Place("model/state.py", "OpenStep"),
+    Place("model/ids.py", "StepPath"),
+    Place("model/failure.py", "Failure"),
+    Place("model/checking.py", "Problem"),
+)
+"""What fields of those types are, as far as callers look at it."""
+
+ELSEWHERE = {"Retry", "Limits", "Queue", "Run", "Task", "Workflow", "Stepwell"}
+"""What has a place of its own in the reference."""
+
+
+def named_by(places: Iterable[Place], *, more: Iterable[Place] = ()) -> list[Place]:
+    """What the annotations of classes name of the package, in the order in which they do."""
+    found: dict[Place, None] = {}
+    for place in [one for given in places for one in lineage(given)]:
+        for annotation in hints_of(class_at(place)):
+            for name in names_in(annotation):
+                at = resolve(place.file, name)
+                if at is not None and at.name not in ELSEWHERE:
+                    found[at] = None
+    return [*found, *(one for one in more if one not in found)]
+
+
+def _is_struct(place: Place) -> bool:
+    tree = defined(place)
+    if not isinstance(tree, ast.ClassDef) or tree.name.startswith("_"):
+        return False
+    bases = {ast.unparse(base).split("[")[0] for base in tree.bases}
+    return bool(bases & {"msgspec.Struct", "NamedTuple", "Entry"})
 
 
 def _values() -> str:
-    structs = [
-        ("stores/protocol.py", "RunRow"),
-        ("stores/protocol.py", "Stored"),
-        ("stores/protocol.py", "Filter"),
-        ("stores/protocol.py", "Finding"),
-        ("model/state.py", "State"),
-        ("model/state.py", "OpenStep"),
-        ("model/ids.py", "StepPath"),
-        ("model/failure.py", "Failure"),
-        ("authoring/context.py", "Identity"),
-    ]
-    return "\n".join(of_struct(file, name) for file, name in structs)
+    places = [one for one in named_by(INTERFACE, more=MORE) if _is_struct(one)]
+    return "\n".join(of_struct(one) for one in sorted(places, key=lambda one: one.name))
 
 
-def _limits() -> str:
-    return of_struct("engine/limits.py", "Limits", level=2)
+def _aliases() -> str:
+    lines = ["| name | is |", "|---|---|"]
+    own = [Place("authoring/task.py", "task"), Place("authoring/workflow.py", "workflow")]
+    extra = [at for one in own if (at := _alias_names(one))]
+    places = {at: None for group in [named_by(INTERFACE), *extra] for at in group}
+    for place in sorted(places, key=lambda one: one.name):
+        found = defined(place)
+        if isinstance(found, ast.AnnAssign) and found.value is not None and is_name(found.annotation, "TypeAlias"):
+            text = found.value.value if isinstance(found.value, ast.Constant) else ast.unparse(found.value)
+            value = str(text).replace("|", "\\|")
+            shown = ", ".join(f"`{one}`" for one in _choices(found.value)) or f"`{value}`"
+            lines.append(f"| `{place.name}` | {shown} |")
+    return "\n".join(lines)
+
+
+def _alias_names(place: Place) -> list[Place]:
+    functions = functions_in(module(place.file), place.name)
+    names = [name for one in functions for annotation in hints_of(one) for name in names_in(annotation)]
+    return [at for name in names if (at := resolve(place.file, name)) is not None]
+
+
+def _choices(value: ast.expr) -> list[str]:
+    """The values of a `Literal`, as they are written in a call."""
+    if not (isinstance(value, ast.Subscript) and is_name(value.value, "Literal")):
+        return []
+    choices = value.slice.elts if isinstance(value.slice, ast.Tuple) else [value.slice]
+    return [f'"{one.value}"' for one in choices if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+
+
+# -- the blocking facade --------------------------------------------------------------------------------------------
+
+_FACADES = {
+    "_waits": "gives what that one gives when it is awaited",
+    "_gives_run": "gives a blocking `Run`",
+    "_iterates": "is an ordinary iterator",
+}
 
 
 def _blocking() -> str:
-    if not (SOURCE / "blocking.py").exists():
-        return "(This version has no blocking facade yet.)"
     tree = module("blocking.py")
-    names = [node.name for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
-    classes = [of_class("blocking.py", name, name, _OBJECTS.get(name, name.lower()), level=3) for name in names]
-    return "\n".join([prose(ast.get_docstring(tree) or ""), "", *classes])
+    parts = [prose(ast.get_docstring(tree) or ""), ""]
+    for name, shown in (("Stepwell", "app"), ("Run", "run")):
+        own = class_at(Place("blocking.py", name))
+        parts += [f"### `blocking.{name}`\n", prose(ast.get_docstring(own) or "") + "\n"]
+        for method in public_methods(own):
+            parts.append(documented(own, method, f"{shown}.{method}", level=4))
+        parts += [
+            "These have the parameters of the ones of the same names above, and block:\n",
+            *_facades(own, shown),
+            "",
+        ]
+    return "\n".join(parts)
 
 
-# -- entries, lifecycle, errors -------------------------------------------------------------------------------------
+def _facades(tree: ast.ClassDef, shown: str) -> Iterator[str]:
+    for kind, meaning in _FACADES.items():
+        names = [
+            target.id
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and is_name(node.value.func, kind)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        ]
+        if names:
+            yield f"- {', '.join(f'`{shown}.{name}`' for name in names)}: each {meaning}"
+
+
+# -- the testing kit ------------------------------------------------------------------------------------------------
+
+_BENCH = {"Bench": "bench", "BenchRun": "run"}
+"""What the docs call an object of a class."""
+
+
+def _kit() -> str:
+    found = {name: place for name, place in imports("testing/__init__.py").items() if name[0] != "_"}
+    parts = [_kit_part(name, place) for name, place in sorted(found.items(), key=lambda one: one[0] not in _BENCH)]
+    return "\n".join(parts)
+
+
+def _kit_part(name: str, place: Place) -> str:
+    tree = defined(place)
+    if isinstance(tree, Function):
+        return documented(module(place.file), name, name, level=2)
+    if not isinstance(tree, ast.ClassDef):
+        text = _text_below(place)
+        return f"## `{name}`\n\n{prose(text)}\n"
+    if _is_struct(place):
+        return of_struct(place, level=2)
+    return of_class(place, name, _BENCH.get(name, name.lower()))
+
+
+def _text_below(place: Place) -> str:
+    """The string that stands below a name in its module and tells what it is."""
+    body = module(place.file).body
+    after = next((below for above, below in itertools.pairwise(body) if above is defined(place)), None)
+    text = after.value if isinstance(after, ast.Expr) else None
+    return str(text.value) if isinstance(text, ast.Constant) else ""
+
+
+def _plugin() -> str:
+    tree = module("testing/plugin.py")
+    return prose(ast.get_docstring(tree) or "") + "\n\n" + documented(tree, "bench", "bench", level=3)
+
+
+def _logging() -> str:
+    tree = module("logging.py")
+    parts = [prose(ast.get_docstring(tree) or ""), ""]
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            parts.append(of_class(Place("logging.py", node.name), node.name, node.name.lower(), methods=False, level=3))
+        elif isinstance(node, Function) and not node.name.startswith("_"):
+            parts.append(documented(tree, node.name, node.name, level=3))
+    return "\n".join(parts)
+
+
+# -- entries, messages, lifecycle, errors ---------------------------------------------------------------------------
 
 
 def _entries() -> str:
     parts = []
     for node in module("model/entries.py").body:
         if isinstance(node, ast.ClassDef) and (tag := _tag(node)):
-            fields = _fields(node)
-            block = f"\n```text\n{fields}\n```\n" if fields else ""
+            listed = fields(node)
+            block = f"\n```text\n{listed}\n```\n" if listed else ""
             parts.append(f"### `{tag}`\n\n{prose(ast.get_docstring(node) or '')}\n{block}")
     return "\n".join(parts)
 
@@ -290,10 +387,11 @@ def _errors() -> str:
     tree = module("errors.py")
     drawn = re.search(r"```\n(.*?)```", ast.get_docstring(tree) or "", re.DOTALL)
     lines = ["```text", (drawn[1] if drawn else "").strip(), "```", "", "| code | class | when |", "|---|---|---|"]
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and (code := _code(node)):
-            first = (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ")
-            lines.append(f"| `{code}` | `{node.name}` | {first} |")
+    lines += [
+        f"| `{code}` | `{node.name}` | {first_sentence(ast.get_docstring(node) or '')} |"
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and (code := _code(node))
+    ]
     return "\n".join(lines)
 
 
@@ -304,7 +402,7 @@ def _code(node: ast.ClassDef) -> str:
             line.targets if isinstance(line, ast.Assign) else [line.target] if isinstance(line, ast.AnnAssign) else []
         )
         value = getattr(line, "value", None)
-        if any(_is(target, "code") for target in targets) and isinstance(value, ast.Constant):
+        if any(is_name(target, "code") for target in targets) and isinstance(value, ast.Constant):
             return str(value.value)
     return ""
 
@@ -313,13 +411,20 @@ def _code(node: ast.ClassDef) -> str:
 
 
 def _cli() -> str:
-    group = _group()
-    runner = CliRunner()
-    parts = []
-    for name in group.list_commands(click.Context(group)):
-        done = runner.invoke(group, [name, "--help"], prog_name="stepwell", terminal_width=100, color=False)
-        parts.append(f"## `stepwell {name}`\n\n```text\n{done.output.strip()}\n```\n")
-    return "\n".join(parts)
+    return "\n".join(_commands(_group(), ()))
+
+
+def _commands(group: click.Group, path: tuple[str, ...]) -> Iterator[str]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        words = (*path, name)
+        done = CliRunner().invoke(_group(), [*words, "--help"], prog_name="stepwell", terminal_width=100, color=False)
+        if done.exit_code:
+            raise NotThere(f"stepwell {' '.join(words)} --help: {done.exception!r}")
+        yield f"{'#' * (1 + len(words))} `stepwell {' '.join(words)}`\n\n```text\n{done.output.strip()}\n```\n"
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from _commands(command, words)
 
 
 def _group() -> click.Group:
@@ -334,9 +439,13 @@ PARTS: dict[str, Callable[[], str]] = {
     "ctx": _ctx,
     "app": _app,
     "run": _run,
-    "limits": _limits,
+    "settings": _settings,
     "values": _values,
+    "aliases": _aliases,
     "blocking": _blocking,
+    "kit": _kit,
+    "plugin": _plugin,
+    "logging": _logging,
     "entries": _entries,
     "statuses": _statuses,
     "drawing": _drawing,
@@ -345,5 +454,5 @@ PARTS: dict[str, Callable[[], str]] = {
 }
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT / "src"))
+    sys.path.insert(0, str(SOURCE.parent))
     sys.exit(main())

@@ -13,6 +13,7 @@ from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow, workflow_of
 from stepwell.engine.clock import Clock, SystemClock, system_chance
 from stepwell.engine.limits import Limits
+from stepwell.engine.queueing import put_queues
 from stepwell.engine.streams import CountUsage
 from stepwell.engine.worker import Engine
 from stepwell.model.durations import Duration, micros
@@ -51,6 +52,8 @@ class Stepwell(Starting, Triggers, People, Events, Streams, History, Care):
         limits: how much happens at once.
         executors: `concurrent.futures` executors by the names that tasks give as `executor=`.
         warm_wait: how long a run that only waits stays in memory before its body is dropped.
+        keep_events: how long published events are kept for runs that are still to wait for them, and known, so that a
+            second one of the same source and id is not published; None: for ever.
         grace: how long attempts in flight may go on when the engine closes.
         create: whether a store that does not exist is made.
         strict: for development: a workflow with findings of the lint is refused when it is registered, and a run whose
@@ -72,6 +75,7 @@ class Stepwell(Starting, Triggers, People, Events, Streams, History, Care):
         limits: Limits | None = None,
         executors: Mapping[str, FuturesExecutor] | None = None,
         warm_wait: Duration = "30s",
+        keep_events: Duration | None = "7d",
         grace: Duration = "10s",
         create: bool = True,
         strict: bool = False,
@@ -87,6 +91,7 @@ class Stepwell(Starting, Triggers, People, Events, Streams, History, Care):
         self._limits = limits or Limits()
         self._executors = executors
         self._warm_wait = micros(warm_wait, "warm_wait")
+        self._keep_events = None if keep_events is None else micros(keep_events, "keep_events")
         self._grace = micros(grace, "grace")
         self._may_create = create
         self._count_usage = count_usage
@@ -119,9 +124,8 @@ class Stepwell(Starting, Triggers, People, Events, Streams, History, Care):
         await self.store.open(create=self._may_create)
         await self._volatile.open()
         self._is_open = True
-        for queue in self._queues:
-            await self._put_queue(queue)
         if not self._drive:
+            await put_queues(self.store, self._queues)
             return
         engine = Engine(
             self.store,
@@ -133,8 +137,10 @@ class Stepwell(Starting, Triggers, People, Events, Streams, History, Care):
             executors=self._executors,
             count_usage=self._count_usage,
             strict=self._strict,
+            keep_events=self._keep_events,
         )
         try:
+            engine.queueing.declare(self._queues)
             for workflow in self._workflows:
                 engine.register(workflow)
             self._spans = spans_for(

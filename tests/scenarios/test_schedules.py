@@ -14,7 +14,7 @@ from patience import until
 from virtually import DAY, HOUR, MINUTE, Virtual
 
 from stepwell import Queue, ctx, task, workflow
-from stepwell.errors import ArgumentError, DefinitionError, RequestRefused, TriggerNotFound
+from stepwell.errors import ArgumentError, DefinitionError, RequestRefused, StoreBusy, TriggerNotFound
 from stepwell.model.cloudevents import CloudEvent
 from stepwell.stores.memory import MemoryStore
 from stepwell.stores.protocol import Filter
@@ -399,6 +399,34 @@ def test_of_two_processes_that_see_an_occasion_at_once_one_fires_it() -> None:
                 await engine.store.open()
             await asyncio.gather(*(engine.scheduling._round() for engine in engines))
             assert len(await client.runs()) == len(await client.firings("hourly")) == 5
+
+    virtual.play(scenario())
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+@pytest.mark.parametrize("queue", ["", "q"])
+def test_a_firing_whose_commit_goes_wrong_or_unanswered_happens_once(is_done: bool, queue: str) -> None:
+    virtual = Virtual()
+
+    class Troubled(MemoryStore):
+        answers = 0
+
+        async def advance(self, *args: Any, **kwargs: Any) -> bool:
+            self.answers += 1
+            moved = not is_done or await super().advance(*args, **kwargs)
+            if self.answers % 2:
+                raise StoreBusy("the disk is slow today")
+            return moved if is_done else await super().advance(*args, **kwargs)
+
+    async def scenario() -> None:
+        app = virtual.make()
+        app.store = store = Troubled(virtual.data, is_shared=False)
+        async with app:
+            await app.schedule("hourly", report, every="1h", queue=queue, catch_up="all")
+            await asyncio.sleep(3.5 * 3600)
+            assert len(await app.firings("hourly")) == 3
+            assert Counter(row.status for row in await app.runs()) == {"completed": 3}
+            assert store.answers >= 3
 
     virtual.play(scenario())
 

@@ -205,7 +205,7 @@ MUTANTS = (
         "a caller that gives up waiting keeps the engine from its new run",
         (
             Stepwell,
-            "start_encoded",
+            "_create",
             "await asyncio.shield(self._engine.claims.start(new, workflow, volatile))",
             "await self._engine.claims.start(new, workflow, volatile)",
         ),

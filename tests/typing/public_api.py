@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, reveal_type
 
-from stepwell import Retry, Stepwell, ctx, task, workflow
+from stepwell import Queue, Retry, Stepwell, ctx, task, workflow
 
 
 @dataclass
@@ -98,6 +98,12 @@ async def main() -> None:
         reveal_type(await run.result())  # list[Page]
         reveal_type(await run.result(timeout="1s"))  # list[Page]
         reveal_type(await (await app.start(fetch, "a")).result())  # Page
+        later = await app.start(select, "shop", delay="1h", deadline="1d", queue="q", queue_key="k", singleton="s")
+        reveal_type(await later.result())  # list[Page]
+        reveal_type(await app.start(child, 1, at=ctx.now(), debounce="5s", on_conflict="replace"))  # Run[str]
+        reveal_type(await app.schedule("nightly", select, "shop", cron="0 6 * * *", overlap="queue"))  # TriggerRow
+        reveal_type(await app.on("order.paid", child, where={"var": "data.ok"}))  # TriggerRow
+        await app.put_queue(Queue("q", concurrency=2, rate="50/1m"))
         reveal_type(await (await app.start(shrink, Page("a"))).result())  # bytes
         reveal_type(await (await app.start(child, 1)).result())  # str
         # `start` has options of its own beside the workflow's arguments, which no ParamSpec can say: it takes any

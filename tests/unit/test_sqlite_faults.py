@@ -402,6 +402,36 @@ def test_an_entry_that_was_moved_or_relabelled_is_noticed(tmp_path: Path, change
     driven(tmp_path, body)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE journal SET crc = 0 WHERE seq = 2 AND run = 2",
+        "UPDATE journal SET body = 'text' WHERE seq = 2 AND run = 2",
+        "DELETE FROM journal WHERE seq = 2 AND run = 2",
+        "DELETE FROM journal WHERE seq = 3 AND run = 2",
+        "DELETE FROM runs WHERE id = 2",
+    ],
+)
+def test_a_journal_that_is_not_in_order_is_left_out_where_many_are_read(tmp_path: Path, damage: str) -> None:
+    async def body(store: SqliteStore) -> None:
+        for name in "abc":
+            await store.append(appended(name, 2, "one", "two"))
+        edit(tmp_path, damage)
+        found = await store.read_many(["a", "b", "c"], limit=10)
+        assert found == {name: await store.read(name) for name in "ac"}
+
+    driven(tmp_path, body)
+
+
+def test_what_stands_beyond_the_end_of_a_journal_is_no_part_of_its_beginning(tmp_path: Path) -> None:
+    async def body(store: SqliteStore) -> None:
+        await store.append(appended("a", 2, "one", "two"))
+        edit(tmp_path, "UPDATE runs SET next_seq = 3 WHERE run_id = 'a'")
+        assert (await store.read_many(["a"], limit=10))["a"] == await store.read("a")
+
+    driven(tmp_path, body)
+
+
 def test_an_entry_beyond_the_end_is_a_corrupt_journal_and_not_overwritten(tmp_path: Path) -> None:
     async def body(store: SqliteStore) -> None:
         await store.append(appended("a", 2, "one"))

@@ -332,8 +332,10 @@ class _Ctx:
 
         ```python
         match await ctx.select(approved=ctx.signal("approve", bool), late=ctx.timer("24h")):
-            case ("approved", True): ...
-            case ("late", _): ...
+            case ("approved", True):
+                await publish()
+            case ("late", _):
+                await give_up()
         ```
 
         Branches may be signals, events, questions, timers, steps, child runs and any other awaitable. The winner is

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
 from stepwell.authoring.context import Saga, Selected
 from stepwell.authoring.ctx import body_of, ctx
@@ -35,7 +35,15 @@ class SyncCtx:
         """As `ctx.sleep`."""
         self._run("sleep(…)", ctx.sleep(duration))
 
-    def signal(self, name: str, type: type[T], *, timeout: Duration | None = None) -> T:
+    @overload
+    def signal(self, name: str, type: type[T], *, timeout: Duration | None = None) -> T: ...
+
+    @overload
+    def signal(self, name: str, *, timeout: Duration | None = None) -> Any: ...
+
+    def signal(
+        self, name: str, type: Any = Any, *, timeout: Duration | None = None
+    ) -> Any:  # Any: the overloads say it
         """As `ctx.signal`."""
         return self._run("signal(…)", ctx.signal(name, type, timeout=timeout))
 
@@ -88,16 +96,43 @@ class SyncCtx:
         """As `ctx.select`; the branches are the awaitable forms: `ctx.signal(…)`, `charge.aio(…)`."""
         return self._run("select(…)", ctx.select(**branches))
 
+    def wait(self, awaitable: Awaitable[T]) -> T:
+        """Block until it is done: `ctx.sync.wait(pack.map(orders))`, or whatever else an async body would await."""
+        return self._run("wait(…)", _awaited(awaitable))
+
+    @overload
     def map(
         self,
         function: Callable[[Item], Coroutine[Any, Any, T]],
         items: Iterable[Item],
         *,
         concurrency: int | None = None,
+        on_error: Literal["raise"] = "raise",
         label: str = "",
-    ) -> list[T]:
+    ) -> list[T]: ...
+
+    @overload
+    def map(
+        self,
+        function: Callable[[Item], Coroutine[Any, Any, T]],
+        items: Iterable[Item],
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["collect"],
+        label: str = "",
+    ) -> list[T | Exception]: ...
+
+    def map(
+        self,
+        function: Callable[[Any], Coroutine[Any, Any, Any]],
+        items: Iterable[Any],
+        *,
+        concurrency: int | None = None,
+        on_error: Any = "raise",
+        label: str = "",
+    ) -> list[Any]:  # Any: the overloads say it
         """As `ctx.map`; `function` is an async function of the body."""
-        return self._run("map(…)", ctx.map(function, items, concurrency=concurrency, label=label))
+        return self._run("map(…)", ctx.map(function, items, concurrency=concurrency, on_error=on_error, label=label))
 
     @contextlib.contextmanager
     def saga(self) -> Iterator[Saga]:
@@ -110,6 +145,10 @@ class SyncCtx:
             self._run("saga()", _left(block, error))
             raise
         self._run("saga()", _left(block, None))
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable
 
 
 async def _entered(block: AbstractAsyncContextManager[Saga]) -> Saga:

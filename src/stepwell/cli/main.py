@@ -26,11 +26,12 @@ from stepwell.errors import StepwellError
 _PACKAGE: Final = Path(__file__).parent
 _SECTIONS: Final = {
     "Start": ("demo", "run", "tasks", "lint"),
-    "Look": ("runs", "show", "graph", "journal", "logs", "state"),
+    "Look": ("runs", "show", "graph", "journal", "logs", "state", "replay"),
     "People": ("inbox", "answer"),
     "Steer": ("pause", "resume", "cancel", "retry", "signal"),
+    "Time": ("rerun", "fork", "upgrade"),
     "Plan": ("queues", "triggers"),
-    "Keep": ("doctor", "backup", "gc"),
+    "Keep": ("doctor", "backup", "gc", "snapshot"),
 }
 """How the list is ordered; a command that is not named here stands at the end."""
 

@@ -24,9 +24,7 @@ from stepwell.stores.protocol import RunRow
     help="What to do where the code now calls a recorded step differently.",
 )
 @click.option("--no-drive", is_flag=True, help="Only ask for it; do not drive the run here.")
-def command(
-    call: Call, run: str, many: Many | None, reason: str, on_change: OnChange | None, no_drive: bool
-) -> int:
+def command(call: Call, run: str, many: Many | None, reason: str, on_change: OnChange | None, no_drive: bool) -> int:
     """Let RUN go on, or with --where or --all many runs.
 
     When no process drives the store, this one does, with the same progress as 'stepwell run'. Nothing that is

@@ -17,12 +17,14 @@ from stepwell.cli.parts.opening import engine, me
 from stepwell.cli.parts.opening import run as run_loop
 from stepwell.cli.parts.reporting import Driven, cause_of, output_of, report
 from stepwell.cli.parts.screens import screen_for
+from stepwell.cli.parts.starts import start_options
 from stepwell.cli.parts.targets import LABEL, Target, find_target
 from stepwell.errors import ArgumentError, StoreBusy
 from stepwell.model.entries import OnChange
 from stepwell.model.ids import run_id as checked_id
 from stepwell.model.lifecycle import SET_ASIDE, TERMINAL
 from stepwell.model.state import State
+from stepwell.starting import StartOptions
 from stepwell.stores.protocol import RunRow
 
 
@@ -32,23 +34,15 @@ class Order(msgspec.Struct, frozen=True):
     target: Target
     data: msgspec.Raw
     id: str | None
-    priority: int
+    options: StartOptions
     labels: dict[str, str]
-    durability: Durability
     on_change: OnChange | None
 
     async def start(self, app: Stepwell) -> str:
         """Start it, or find it; returns the run's id."""
-        run = await app.start_encoded(
-            self.target.workflow,
-            self.data,
-            id=self.id,
-            priority=self.priority,
-            labels={**self.labels, LABEL: self.target.label},
-            durability=self.durability,
-            by=me(),
-        )
-        return run.id
+        labels = {**self.labels, LABEL: self.target.label}
+        options: StartOptions = {**self.options, "id": self.id, "labels": labels, "by": me()}
+        return (await app.start_encoded(self.target.workflow, self.data, **options)).id
 
 
 @cli_command
@@ -56,8 +50,9 @@ class Order(msgspec.Struct, frozen=True):
 @click.option("-i", "--input", "given", metavar="JSON", help="The input: JSON, @FILE, or - for standard input.")
 @click.option("--id", "id_", metavar="ID", help="The run's id; the same id and input again goes on with that run.")
 @click.option("--detach", is_flag=True, help="Start it in the background and return at once.")
-@click.option("--priority", type=int, default=0, show_default=True, help="Higher goes first.")
+@click.option("--priority", type=int, help="Higher goes first.  [default: the workflow's, else 0]")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="For finding the run; may be repeated.")
+@start_options
 @click.option(
     "--durability",
     type=click.Choice(["sync", "async", "exit", "memory"]),
@@ -76,8 +71,9 @@ def command(
     given: str | None,
     id_: str | None,
     detach: bool,
-    priority: int,
+    priority: int | None,
     labels: tuple[str, ...],
+    start: StartOptions,
     durability: Durability,
     on_change: OnChange | None,
 ) -> int:
@@ -90,7 +86,8 @@ def command(
         checked_id(id_)
     found = find_target(target)
     data = found.workflow.codec.parse(read_input(given))
-    order = Order(found, data, id_, priority, _labels(labels), durability, on_change)
+    options: StartOptions = {**start, "priority": priority, "durability": durability}
+    order = Order(found, data, id_, options, read_labels(labels), on_change)
     if detach:
         if durability == "memory":
             raise click.UsageError("--detach with --durability memory: such a run lives in the process that runs it")
@@ -173,7 +170,8 @@ def read_input(given: str | None) -> bytes:
         raise ArgumentError(f"--input {given}: the file cannot be read: {error.strerror}") from None
 
 
-def _labels(given: tuple[str, ...]) -> dict[str, str]:
+def read_labels(given: tuple[str, ...]) -> dict[str, str]:
+    """The labels that `--label` options give."""
     labels = {}
     for one in given:
         key, equals, value = one.partition("=")

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from stepwell.engine.verbs import VerbBody
+from stepwell.errors import CorruptJournal, RunExists
 from stepwell.model.codec import content_hash
 from stepwell.model.commands import AnyCommand, CompleteAttempt, FailAttempt, RecordValue, StartAttempt
 from stepwell.model.entries import NO_PAYLOAD, RunCreated, StepCompleted, StepFailed
-from stepwell.model.failure import Failure
+from stepwell.model.failure import RUN_CANCELLED, Failure
+from stepwell.model.failures import type_name
 from stepwell.model.ids import StepPath
 from stepwell.model.retry import ONCE
 from stepwell.programs.protocol import ChildRequest
-from stepwell.stores.protocol import MessageKind, NewMessage, NewRun
+from stepwell.stores.protocol import MessageKind, NewMessage, NewRun, RunRow, Store
 
 if TYPE_CHECKING:
     from stepwell.engine.runner import Runner
+
+
+_log = logging.getLogger("stepwell.engine")
 
 
 class ChildBody(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,6 +40,7 @@ class ChildDesk:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self._named: list[ChildRequest] = []
 
     def begin(self, request: ChildRequest) -> None:
         """Start a child run in the transaction that journals its step; one that was started before is only awaited."""
@@ -42,9 +49,11 @@ class ChildDesk:
         if not request.awaited:
             payload = msgspec.Raw(msgspec.json.encode(request.run_id))
             runner.apply(RecordValue(path=request.path, value="start", payload=payload))
-            runner.ledger.new_runs.append(self._new_run(request))
+            self._create(request)
             return
         if request.path in runner.state.steps:
+            if request.workflow.options.id:
+                runner.engine.chore(self._check(request))
             return  # it was started before a restart and tells us when it ends
         if runner.state.origin and request.workflow.options.id:
             # The run of that id is the child of the run that this one was forked from, and would never tell us.
@@ -67,7 +76,40 @@ class ChildDesk:
             # It may have failed, be under way, or have completed while nobody waited for it.
             self._post(request.run_id, "again", f"run {runner.run_id} is retried")
         else:
-            runner.ledger.new_runs.append(self._new_run(request))
+            self._create(request)
+
+    def _create(self, request: ChildRequest) -> None:
+        self._runner.ledger.new_runs.append(self._new_run(request))
+        if request.workflow.options.id:
+            self._named.append(request)
+
+    def committed(self) -> None:
+        """What was to be started is there now, or else a run that had its id before."""
+        named, self._named = self._named, []
+        for request in named:
+            self._runner.engine.chore(self._check(request))
+
+    async def _check(self, request: ChildRequest) -> None:
+        """See that the run of an id that the body chose is this very child: no other tells this run how it ends."""
+        runner = self._runner
+        row, created = await runner.engine.insist(lambda: _origin(runner.store, request.run_id))
+        if request.awaited and (created.parent, created.parent_step) == (runner.run_id, request.path):
+            return
+        place = (
+            f"{request.workflow.name} was to be started under the run id {request.run_id!r}, which is taken by a run"
+        )
+        if request.awaited:
+            text = f"{place} of {row.workflow} ({row.status}): choose another id for this child"
+            error = Failure(type_name(RunExists), text, retryable=False)
+            body = msgspec.json.encode(ChildBody(request.path, error=error))
+            news = NewMessage(runner.run_id, "child", str(request.path), body, runner.engine.clock.now())
+            told = await runner.engine.insist(lambda: runner.store.post(news))
+            if told is not None:
+                runner.posted(told)
+        elif (row.workflow, row.input_hash) != (request.workflow.name, content_hash(bytes(request.input))):
+            _log.warning(
+                "run %s: %s of %s or with another input; nothing was started", runner.run_id, place, row.workflow
+            )
 
     def _new_run(self, request: ChildRequest) -> NewRun:
         runner = self._runner
@@ -143,7 +185,7 @@ class ChildDesk:
         error = state.error
         if state.ended == "cancelled":
             text = f"child run {runner.run_id} was cancelled"
-            error = Failure("stepwell.errors.RunCancelled", text, retryable=False)
+            error = Failure(RUN_CANCELLED, text, retryable=False)
         body = msgspec.json.encode(ChildBody(state.parent_step, output, output_blob, error))
         runner.ledger.posts.append(
             NewMessage(state.parent, "child", str(state.parent_step), body, runner.now, by=runner.run_id)
@@ -153,3 +195,11 @@ class ChildDesk:
         runner = self._runner
         body = msgspec.json.encode(VerbBody(reason=reason))
         runner.ledger.posts.append(NewMessage(child, verb, "", body, runner.now, by=runner.run_id))
+
+
+async def _origin(store: Store, run_id: str) -> tuple[RunRow, RunCreated]:
+    """A run's row, and how it came into being."""
+    row, journal = await store.get(run_id), await store.read(run_id, limit=1)
+    if row is None or not isinstance(journal[0].entry, RunCreated):
+        raise CorruptJournal(f"run {run_id}: its journal does not begin with its creation")
+    return row, journal[0].entry

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from stepwell.authoring.workflow import Workflow
-from stepwell.engine.reading import read_run
+from stepwell.engine.reading import read_heads, read_run
 from stepwell.engine.runner import Runner
 from stepwell.engine.trials import Trials
 from stepwell.errors import Fenced, StoreError
@@ -30,7 +31,7 @@ LONGEST_NAP = 5 * SECOND
 BREATH = SECOND // 10
 """How long a full engine waits before it looks again for runs that could give way (microseconds)."""
 
-READ_AT_ONCE = 16
+READ_AT_ONCE = 50
 """Journals read side by side, so that the way to a reading thread and back is paid once for many."""
 
 CLAIM_PAGE = 200
@@ -163,16 +164,18 @@ class Claims:
         self._adopting.update(one.row.run_id for one in claimed)
         harmless = [one for one in claimed if not self.trials.takes(store, one)]
         for start in range(0, len(harmless), READ_AT_ONCE):
-            await asyncio.gather(*(self._adopt_in_time(store, one) for one in harmless[start : start + READ_AT_ONCE]))
+            some = harmless[start : start + READ_AT_ONCE]
+            heads = await read_heads(store, [one.row.run_id for one in some])
+            await asyncio.gather(*(self._adopt_in_time(store, one, heads.get(one.row.run_id)) for one in some))
         self._early = {run_id: early for run_id, early in self._early.items() if run_id in self._adopting}
         return len(claimed) >= limit
 
-    async def _adopt_in_time(self, store: Store, claimed: Claimed) -> None:
+    async def _adopt_in_time(self, store: Store, claimed: Claimed, head: Sequence[Stored] | None = None) -> None:
         """Adopt a run that belongs to this worker now, however long the store has trouble."""
         try:
             while not self._engine.closing:
                 try:
-                    await self._adopt(store, claimed)
+                    await self._adopt(store, claimed, head)
                     return
                 except StoreError as error:
                     if not error.retryable:
@@ -191,9 +194,9 @@ class Claims:
             if runner.state.status in ("waiting", "paused", "stuck") and runner.drop_if_idle():
                 dropped += 1
 
-    async def _adopt(self, store: Store, claimed: Claimed) -> None:
+    async def _adopt(self, store: Store, claimed: Claimed, head: Sequence[Stored] | None) -> None:
         row = claimed.row
-        state, records = await read_run(store, row.run_id)
+        state, records = await read_run(store, row.run_id, head)
         wanted = records.blobs | {state.input_blob} | {edit.input_blob for edit in state.edits.values()}
         blobs = {digest: await store.blob(digest) for digest in sorted(wanted - {""})}
         if self._engine.closing:

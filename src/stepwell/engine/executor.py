@@ -375,7 +375,14 @@ class Executor:
         work = functools.partial(copy_context().run, functools.partial(self._transact, attempt))
         while True:
             try:
-                host.posted(await asyncio.shield(host.store.transact(run_id, host.epoch, work)))
+                transacting = host.store.transact(run_id, host.epoch, work)
+                transacting.add_done_callback(_retrieved)  # nobody waits for it when the attempt is cancelled
+                message = await asyncio.shield(transacting)
+                done = msgspec.json.decode(message.body, type=OutcomeBody)
+                if done.attempt == attempt.number:
+                    host.posted(message)
+                else:  # an earlier attempt had committed it, and nobody wanted its outcome then
+                    attempt.finish(done.output)
                 return
             except asyncio.CancelledError:
                 return
@@ -398,7 +405,8 @@ class Executor:
         args, kwargs = codec.decode(attempt.input)
         output = _sized(codec.returns.encode(attempt.task.function(*args, **kwargs)), attempt)
         body = msgspec.json.encode(OutcomeBody(attempt.path, attempt.number, output))
-        return NewMessage(attempt.identity.run_id, "outcome", str(attempt.path), body, self._clock.now())
+        name = str(attempt.path)
+        return NewMessage(attempt.identity.run_id, "outcome", name, body, self._clock.now(), key="once")
 
     # -- elsewhere ----------------------------------------------------------------------------------------------
 
@@ -490,6 +498,11 @@ def _sized(output: msgspec.Raw, attempt: Attempt) -> msgspec.Raw:
 
 def _failure(error: Exception) -> Failure:
     return failure_of(error, retryable=not isinstance(error, DefinitionError))
+
+
+def _retrieved(done: asyncio.Future[Message]) -> None:
+    if not done.cancelled():
+        done.exception()
 
 
 def _timed_out(text: str, retryable: bool) -> Failure:

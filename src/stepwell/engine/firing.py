@@ -68,7 +68,7 @@ class EventRule(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.map:
             given = {name: msgspec.Raw(logic.rule(bytes(rule)).value(event.body)) for name, rule in self.map.items()}
         elif self.parameter:
-            value = cloudevents.read(event.body).data if self.data else msgspec.Raw(event.body)
+            value = cloudevents.read(event.body).payload if self.data else msgspec.Raw(event.body)
             given = {self.parameter: value}
         else:
             given = {}

@@ -62,7 +62,7 @@ class Mailboxes:
     def _others_wrote(self) -> None:
         """Another process has written to the store, perhaps: look at all that it may have been about."""
         self.read_soon(self._engine.store)
-        self._engine.topics.read_soon(self._engine.store)
+        self._engine.topics.read_soon()
         self._engine.queueing.look_at_all()
         self._engine.scheduling.look()
 

@@ -13,12 +13,10 @@ from stepwell.model.entries import (
     AnyEntry,
     RunCancelRequested,
     StateSet,
-    StepCompleted,
-    StepFailed,
 )
 from stepwell.model.versions import label_of
 from stepwell.programs.function import FunctionProgram
-from stepwell.programs.matching import Delivery, Records
+from stepwell.programs.matching import Delivery, Records, payload_in
 from stepwell.programs.protocol import Note
 
 if TYPE_CHECKING:
@@ -132,7 +130,7 @@ class Performance:
                 program.go_live()
                 return True
             delivery = self._replaying.popleft()
-            program.deliver(delivery, self._payload_of(delivery))
+            program.deliver(delivery, self.payload(*payload_in(delivery)))
         self._runner.wake()
         return False
 
@@ -140,15 +138,6 @@ class Performance:
         """Keep only the inputs that steps still to come were given from outside."""
         edited = {edit.input_blob for edit in self._runner.state.edits.values()}
         self.payloads = {digest: data for digest, data in self.payloads.items() if digest in edited}
-
-    def _payload_of(self, delivery: Delivery) -> msgspec.Raw:
-        match delivery:
-            case StepCompleted():
-                return self.payload(delivery.output, delivery.output_blob)
-            case StepFailed() | RunCancelRequested() | StateSet():
-                return NO_PAYLOAD
-            case _:
-                return self.payload(getattr(delivery, "payload", NO_PAYLOAD), getattr(delivery, "payload_blob", ""))
 
     def payload(self, inline: msgspec.Raw, blob: str) -> msgspec.Raw:
         """A payload wherever its entry keeps it."""

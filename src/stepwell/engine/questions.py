@@ -91,11 +91,11 @@ class QuestionDesk:
             return
         runner = self._runner
         number = runner.state.asked[path].reminded
-        id = f"{found.id}-{number}"
+        id = f"{found.id}-{found.asked_at:x}-{number}"  # a retried run may ask at the same place once more
         data = msgspec.Raw(msgspec.json.encode(found))
         source = f"stepwell/runs/{runner.run_id}"
         body = cloudevents.envelope(topic, data, id=id, source=source, at=runner.now, subject=found.id)
-        runner.ledger.events.append(NewEvent(topic, source, id, body, runner.now))
+        runner.publish(NewEvent(topic, source, id, body, runner.now))
         runner.engine.feed.say(
             Live(runner.run_id, "reminder" if topic == REMINDER else "asked", runner.now, {"id": found.id}, str(path))
         )
@@ -111,6 +111,7 @@ class QuestionDesk:
         body = msgspec.json.decode(message.body, type=RequestBody)
         if message.kind == "reassign":
             runner.apply(ReassignInput(body.step, body.who, message.by, body.reason))
+            self._settle(body.step, message.by)  # those who may still answer are perhaps too few to agree
             return
         for entry in runner.apply(WithdrawInput(body.step, message.by, body.reason)):
             if isinstance(entry, InputWithdrawn):
@@ -119,17 +120,21 @@ class QuestionDesk:
     def _answer(self, message: Message) -> None:
         runner = self._runner
         body = msgspec.json.decode(message.body, type=AnswerBody)
-        wait = runner.state.waits.get(body.step)
         runner.apply(AnswerInput(body.step, body.value, message.by))
-        asked = runner.state.asked.get(body.step)
+        self._settle(body.step, message.by)
+
+    def _settle(self, path: StepPath, by: str) -> None:
+        """End the request when its answers are enough, or can no longer be."""
+        runner = self._runner
+        wait, asked = runner.state.waits.get(path), runner.state.asked.get(path)
         if wait is None or asked is None:
             return
         spec = read_input_spec(wait.spec)
         if not is_settled(spec, [(by, value) for by, value, _ in asked.answers]):
             return
-        payload = body.value if not spec.quorum else _listed(asked.answers)
+        payload = _listed(asked.answers) if spec.quorum else msgspec.Raw(asked.answers[0][1])
         inline, blob = runner.ledger.stow(payload)
-        for entry in runner.apply(SatisfyWait(body.step, inline, blob, by=message.by)):
+        for entry in runner.apply(SatisfyWait(path, inline, blob, by=by)):
             if isinstance(entry, WaitSatisfied):
                 runner.body.deliver_later(entry, payload)
 

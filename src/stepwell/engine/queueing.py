@@ -12,16 +12,20 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from stepwell.authoring.queue import IMPLIED, Queue
 from stepwell.engine.overdue import Overdue
 from stepwell.errors import StoreError
-from stepwell.model.lifecycle import TERMINAL
+from stepwell.model.lifecycle import SET_ASIDE, TERMINAL
 from stepwell.stores import tables
 from stepwell.stores.protocol import Append, NewRun, Store
 
 if TYPE_CHECKING:
     from stepwell.engine.runner import Runner
     from stepwell.engine.worker import Engine
+
+_NOT_UNDER_WAY = frozenset({"pending", *SET_ASIDE})
 
 PAGE = 1000
 """Runs let in at a time."""
@@ -32,6 +36,7 @@ class Queueing:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._declared: Sequence[tables.Queue] = ()
         self._own: dict[str, tables.Queue] = {}
         self._put: set[tuple[int, str]] = set()
         self._dirty: dict[tuple[int, str], None] = {}
@@ -40,6 +45,15 @@ class Queueing:
         self._waited: set[str] = set()
         self._overdue = Overdue(engine)
         self._attention = asyncio.Event()
+
+    def declare(self, queues: Sequence[tables.Queue]) -> None:
+        """These are put into the stores when the engine opens."""
+        self._declared = queues
+
+    async def open(self) -> None:
+        """Put what was declared, before anybody is let in."""
+        for store in (self._engine.store, self._engine.volatile):
+            await put_queues(store, self._declared)
 
     # -- what has changed ---------------------------------------------------------------------------------------
 
@@ -73,7 +87,8 @@ class Queueing:
         if not queue:
             return
         waits = append.status == "waiting"
-        if append.status in TERMINAL or (waits and runner.run_id not in self._waited):
+        is_back = append.release and append.status in _NOT_UNDER_WAY  # it may have been driven while it was held
+        if append.status in TERMINAL or is_back or (waits and runner.run_id not in self._waited):
             self.look(runner.store, queue)
         if waits and not append.release:
             self._waited.add(runner.run_id)
@@ -119,7 +134,7 @@ class Queueing:
     async def _admit(self, store: Store, name: str) -> None:
         key = (id(store), name)
         if name in self._own and key not in self._put:
-            await put_queue(store, self._own[name])
+            await put_queues(store, (self._own[name],))
             self._put.add(key)
         self._dirty.pop(key, None)
         try:
@@ -147,18 +162,13 @@ class Queueing:
                 alarm.cancel()
 
 
-async def put_queue(store: Store, queue: tables.Queue) -> None:
-    """Make a queue, or change its limits: of one that is there already it does not change whether it is paused."""
-    known = next((row.queue for row in await store.queues() if row.queue.name == queue.name), None)
-    if known is not None:
-        queue = tables.Queue(
-            name=queue.name,
-            concurrency=queue.concurrency,
-            concurrency_per_key=queue.concurrency_per_key,
-            rate=queue.rate,
-            rate_per_key=queue.rate_per_key,
-            period=queue.period,
-            paused=known.paused,
-        )
-    if queue != known:
-        await store.put_queue(queue)
+async def put_queues(store: Store, queues: Sequence[tables.Queue]) -> None:
+    """Make queues, or change their limits: of one that is there already it does not change whether it is paused."""
+    if not queues:
+        return
+    known = {row.queue.name: row.queue for row in await store.queues()}
+    for queue in queues:
+        there = known.get(queue.name)
+        wanted = queue if there is None else msgspec.structs.replace(queue, paused=there.paused)
+        if wanted != there:
+            await store.put_queue(wanted)

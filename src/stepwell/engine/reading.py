@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from stepwell.errors import StoreError
 from stepwell.model.entries import RunResumed
 from stepwell.model.state import State, evolve, replay
 from stepwell.programs.matching import Records
-from stepwell.stores.protocol import Store
+from stepwell.stores.protocol import Store, Stored
 
 READ_PAGE = 2000
 """Entries of a journal read at a time."""
 
+HEAD = 50
+"""Entries up to which the journals of several runs are read together."""
 
-async def read_run(store: Store, run_id: str) -> tuple[State, Records]:
+
+async def read_heads(store: Store, run_ids: Sequence[str]) -> Mapping[str, Sequence[Stored]]:
+    """The beginnings of some journals by one read: of most runs it is all. Empty when that read fails.
+
+    What is not there is then read by itself, and meets its error where it can be told and waited for.
+    """
+    try:
+        return await store.read_many(run_ids, limit=HEAD)
+    except StoreError:
+        return {}
+
+
+async def read_run(store: Store, run_id: str, head: Sequence[Stored] | None = None) -> tuple[State, Records]:
     """Fold and index a journal page by page; only one with a retry in it is ever in memory as a whole.
+
+    `head` is what `read_heads` has of it, if that was read.
 
     Raises:
         RunNotFound, CorruptJournal, StoreError: see `Store.read`.
     """
     state, records, after = State(), Records(), 0
+    limit, page = HEAD, head
     while True:
-        page = await store.read(run_id, after=after, limit=READ_PAGE)
+        if page is None:
+            limit, page = READ_PAGE, await store.read(run_id, after=after, limit=READ_PAGE)
         for one in page:
             if isinstance(one.entry, RunResumed) and one.entry.retry:
                 entries = [stored.entry for stored in await store.read(run_id)]
                 return replay(entries), Records(entries)
             evolve(state, one.entry)
             records.add(one.entry)
-        if len(page) < READ_PAGE:
+        if len(page) < limit:
             return state, records
-        after = page[-1].seq
+        after, page = page[-1].seq, None

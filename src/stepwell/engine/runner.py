@@ -249,7 +249,14 @@ class Runner:
             request.topic, request.data, id=id, source=source, at=self.now, subject=request.subject
         )
         self.apply(RecordValue(path=request.path, value="publish", payload=msgspec.Raw(msgspec.json.encode(id))))
-        self.ledger.events.append(NewEvent(request.topic, source, id, body, self.now, request.transient))
+        self.publish(NewEvent(request.topic, source, id, body, self.now, request.transient))
+
+    def publish(self, event: NewEvent) -> None:
+        """Publish with the next commit; a run in memory, whose commits nobody else sees, at once."""
+        if self.store is self.engine.volatile:
+            self.engine.topics.publish((event,))
+        else:
+            self.ledger.events.append(event)
 
     def consume(self, message: Message) -> None:
         """The message is used up by the next commit."""
@@ -336,12 +343,13 @@ class Runner:
             self.steps.drop_all()
             self._append((), release=True)
             return
-        is_kept_back = self.state.durability == "exit" and not (ended or self.state.pause or self.ledger.reaches_out)
-        if is_kept_back:
-            self._act(self.steps.take_launches())
+        launches = self.steps.take_launches()
+        is_needed = ended or self.state.pause or self.ledger.reaches_out or _in_store(launches)
+        if self.state.durability == "exit" and not is_needed:
+            self._act(launches)
             self._rest()
             return
-        self._append(self.steps.take_launches(), release=ended)
+        self._append(launches, release=ended)
         if not self._sync and not ended:
             self._rest()
 
@@ -353,7 +361,7 @@ class Runner:
         heard = self.waits.heard() if release and state.pause is None and state.ended is None else {}
         self.ledger.append(state, launches, at=self.now, wake_at=wake_at, release=release, seen=seen, heard=heard)
         if not self._sync:
-            self._act(launches)
+            self._act(_not_in_store(launches))
 
     def _wake_at(self) -> int | None:
         if self.state.ended:
@@ -383,9 +391,10 @@ class Runner:
             return
         if append.opened:
             self.waits.committed()
+        if append.children:
+            self.children.committed()
         self.streams.committed()
-        if self._sync:
-            self._act(launches)
+        self._act(launches if self._sync else _in_store(launches))
         self._rest()
 
     def _act(self, launches: Launches) -> None:
@@ -473,3 +482,12 @@ class Runner:
     def stored(self, append: Append) -> list[Stored]:
         """What a commit added, as readers see it."""
         return [Stored(append.seq + n, append.epoch, entry) for n, entry in enumerate(append.entries)]
+
+
+def _in_store(launches: Launches) -> Launches:
+    """Transactional attempts: whatever the run's durability, their start is on disk before what they write."""
+    return [attempt for attempt in launches if attempt.task.options.transactional]
+
+
+def _not_in_store(launches: Launches) -> Launches:
+    return [attempt for attempt in launches if not attempt.task.options.transactional]

@@ -62,6 +62,8 @@ class Scheduling:
                 if not error.retryable:
                     raise
                 self._engine.degraded(error)
+                self._engine.claims.look()  # what was to be started may have been, all the same
+                self._engine.queueing.look_at_all()
                 await self._engine.nap(self._engine.clock.now() + self._engine.store_retry)
                 continue
             if until is None or until > self._engine.clock.now():

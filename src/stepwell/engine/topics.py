@@ -2,29 +2,35 @@
 
 The store's table of events is the truth, and the position in it the order. A subscription first reads the events that
 are there already (its *scan*); from then on it is offered what this engine sees being published. An offer that the scan
-has covered is known by its position; while a scan is not through, offers are left to it.
+has covered is known by its position; one that comes while a scan is under way makes it read once more. All events are
+in the engine's own store, also those that runs in memory publish and wait for.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from stepwell.errors import StepwellError, StoreError
+from stepwell.errors import StepwellError
 from stepwell.expressions import logic
 from stepwell.model.entries import WaitStarted
-from stepwell.model.ids import StepPath
+from stepwell.model.ids import SECOND, StepPath
 from stepwell.model.requests import read_event_spec
-from stepwell.stores.protocol import Store
-from stepwell.stores.tables import Event
+from stepwell.stores.tables import Event, NewEvent
 
 if TYPE_CHECKING:
     from stepwell.engine.runner import Runner
     from stepwell.engine.worker import Engine
 
 PAGE = 200
-"""Events read at a time."""
+"""Events read at a time, and about as many are kept in memory for one subscription."""
+
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 
 _log = logging.getLogger("stepwell.engine")
 
@@ -48,7 +54,7 @@ class Subscription:
         """Read what is there already, unless that has been done or is under way."""
         if not (self._is_scanning or self._is_live):
             self._is_scanning = True
-            self._runner.engine.topics.read(self._runner.store, self)
+            self._runner.engine.topics.read(self)
 
     @property
     def is_scanning(self) -> bool:
@@ -63,9 +69,7 @@ class Subscription:
     @property
     def heard(self) -> int:
         """The position up to which all events of the topic have been looked at."""
-        if not self._is_live:
-            return self._position
-        return max(self._position, self._runner.engine.topics.offered(self._runner.store))
+        return max(self._position, self._runner.engine.topics.offered) if self._is_live else self._position
 
     def scanned(self, page: list[Event], last: int) -> bool:
         """A page was read, and before it the `last` position; True when more is to be read for somebody who waits."""
@@ -81,22 +85,25 @@ class Subscription:
         self._runner.wake()
         return self._is_scanning
 
+    def stopped(self) -> None:
+        """No page follows, whether all was read, enough, or the store cannot be."""
+        self._is_scanning = False
+
     def offer(self, event: Event) -> None:
         """The engine has seen this event being published."""
         if event.position <= self._position:
             return
-        if self._is_live and self.takers:
+        if self._is_live and self.takers and len(self._queue) < PAGE:
             self._keep(event)
             self._runner.wake()
-        else:  # a scan reads it, for whoever waits next: what nobody waits for is not kept in memory
+        else:  # a scan reads it when it is wanted: what nobody takes now is not kept in memory
             self._missed = max(self._missed, event.position)
             self._is_live = False
 
     def _keep(self, event: Event) -> None:
         self._position = max(self._position, event.position)
-        if not self._fits(event):
-            return
-        self._queue.append(event)
+        if self._fits(event):
+            self._queue.append(event)
 
     def _fits(self, event: Event) -> bool:
         if event.at < self._since:
@@ -110,12 +117,11 @@ class Subscription:
     def take(self) -> tuple[StepPath, Event] | None:
         """The next wait and the event that satisfies it, if there are both."""
         waits = self._runner.state.waits
+        while self.takers and (wait := waits.get(self.takers[0])) is None:
+            self.takers.popleft()
         while self.takers and self._queue:
-            wait = waits.get(self.takers[0])
-            if wait is None:
-                self.takers.popleft()
-                continue
             event = self._queue.popleft()
+            wait = waits[self.takers[0]]
             if not event.transient or event.at >= wait.at:
                 return self.takers.popleft(), event
         if self.takers and not self._is_live:
@@ -124,14 +130,19 @@ class Subscription:
 
 
 class Topics:
-    """Tells the subscriptions of one engine's runs what is published."""
+    """Tells the subscriptions of one engine's runs what is published, and forgets what is old."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._subscriptions: dict[str, dict[Subscription, None]] = {}
-        self._last: dict[int, int] = {}
-        self._unread: set[int] = set()
+        self._last: int | None = None
+        self._has_news = False
         self._is_reading = False
+
+    @property
+    def offered(self) -> int:
+        """The position up to which subscriptions have been offered all that they had not scanned."""
+        return self._last or 0
 
     def join(self, subscription: Subscription) -> None:
         """From now on it is offered what is published on its topic."""
@@ -145,73 +156,96 @@ class Topics:
             if not known:
                 del self._subscriptions[subscription.topic]
 
-    def read_soon(self, store: Store) -> None:
+    # -- what is published --------------------------------------------------------------------------------------
+
+    def publish(self, events: Iterable[NewEvent]) -> None:
+        """Publish what runs in memory have said: their own store is seen by nobody else."""
+        for event in events:
+            self._engine.chore(self._publish(event))
+
+    async def _publish(self, event: NewEvent) -> None:
+        await self._engine.insist(lambda: self._engine.store.publish(event))
+        self.read_soon()
+        self._engine.claims.look()
+        self._engine.scheduling.look()
+
+    def read_soon(self) -> None:
         """Something was published, perhaps."""
         if not self._subscriptions:
-            self._last.pop(id(store), None)  # whoever joins next begins with what is there then
+            self._last = None  # whoever comes next begins where the store then ends
             return
-        self._unread.add(id(store))
+        self._has_news = True
         if not self._is_reading:
             self._is_reading = True
             self._engine.chore(self._read_new())
 
     async def _read_new(self) -> None:
         try:
-            while self._unread:
-                for store in (self._engine.store, self._engine.volatile):
-                    if id(store) in self._unread:
-                        self._unread.discard(id(store))
-                        await self._read_page(store)
-        except StoreError as error:
-            if not error.retryable:
-                raise
-            self._engine.degraded(error)
-            await self._engine.nap(self._engine.clock.now() + self._engine.store_retry)
-            self._unread.update((id(self._engine.store), id(self._engine.volatile)))
-            self._engine.chore(self._read_new())
-            return
-        self._is_reading = False
+            while self._has_news and not self._engine.closing:
+                self._has_news = False
+                await self._read_page()
+        finally:
+            self._is_reading = False
 
-    async def _read_page(self, store: Store) -> None:
-        page = await store.events(after=await self._seen(store), limit=PAGE)
+    async def _read_page(self) -> None:
+        if self._last is None:  # nobody has scanned yet: whoever does reads all that is there by then
+            await self._begin()
+            return
+        page = await self._read_events(after=self._last)
         for event in page:
             for subscription in tuple(self._subscriptions.get(event.topic, ())):
                 subscription.offer(event)
         if page:
-            self._last[id(store)] = page[-1].position
+            self._last = page[-1].position
         if len(page) == PAGE:
-            self._unread.add(id(store))
+            self._has_news = True
 
-    async def _seen(self, store: Store) -> int:
-        """Up to which event subscriptions have been offered all; what was published before is in scans that follow."""
-        if id(store) not in self._last:
-            last = await store.last_event()
-            self._last.setdefault(id(store), last)  # a scan that has begun meanwhile relies on what it found
-        return self._last[id(store)]
+    async def _begin(self) -> None:
+        last = await self._engine.insist(self._engine.store.last_event)
+        if self._last is None:  # of several who asked at the same time the first has the say
+            self._last = last
 
-    def offered(self, store: Store) -> int:
-        """The position up to which subscriptions have been offered all that they had not scanned."""
-        return self._last.get(id(store), 0)
+    async def _read_events(self, *, after: int = 0, topic: str | None = None, since: int = 0) -> list[Event]:
+        store = self._engine.store
+        return await self._engine.insist(lambda: store.events(after=after, topic=topic, since=since, limit=PAGE))
 
-    def read(self, store: Store, subscription: Subscription) -> None:
+    # -- what is there already ----------------------------------------------------------------------------------
+
+    def read(self, subscription: Subscription) -> None:
         """Let a subscription scan."""
-        self._engine.chore(self._scan(store, subscription))
+        self._engine.chore(self._scan(subscription))
 
-    async def _scan(self, store: Store, subscription: Subscription) -> None:
+    async def _scan(self, subscription: Subscription) -> None:
+        try:
+            # What is published from here on is offered; what was before is in the pages that follow.
+            if self._last is None:
+                await self._begin()
+            while not self._engine.closing:
+                topic, after, since = subscription.reading
+                last = await self._engine.insist(self._engine.store.last_event)
+                page = await self._read_events(after=after, topic=topic, since=since)
+                if not subscription.scanned(page, last):
+                    return
+        finally:
+            subscription.stopped()
+
+    # -- what is old --------------------------------------------------------------------------------------------
+
+    async def keep_forgetting(self, older_than: int) -> None:
+        """Once a day delete the events published more than `older_than` microseconds ago."""
+        await self._engine.nap(self._engine.clock.now() + MINUTE)  # a process that lives shortly has other cares
         while True:
-            topic, after, since = subscription.reading
-            try:
-                await self._seen(store)
-                last = await store.last_event()
-                page = await store.events(after=after, topic=topic, since=since, limit=PAGE)
-            except StoreError as error:
-                if not error.retryable:
-                    raise
-                self._engine.degraded(error)
-                await self._engine.nap(self._engine.clock.now() + self._engine.store_retry)
-                continue
-            if not subscription.scanned(page, last):
+            await self._forget(self._engine.clock.now() - older_than)
+            await self._engine.nap(self._engine.clock.now() + DAY)
+
+    async def _forget(self, before: int) -> None:
+        """Delete what was published before this time, an hour's worth at a time: others write in between."""
+        store, insist = self._engine.store, self._engine.insist
+        while oldest := await insist(lambda: store.events(limit=1)):
+            until = min(before, oldest[0].at + HOUR)
+            if oldest[0].at >= until:
                 return
+            await insist(functools.partial(store.forget_events, before=until))
 
 
 def subscription_for(runner: Runner, wait: WaitStarted) -> tuple[str, Subscription]:

@@ -110,6 +110,9 @@ class VerbDesk:
         runner.retry(by, body.reason, body.on_change)
 
     def _set_state(self, key: str, body: StateBody, by: str) -> None:
+        state = self._runner.state
+        if state.ended is not None and (state.ended not in RETRYABLE or state.undone):
+            raise WrongStatus(f"run {state.run_id} is {state.ended}; its state stays as it is")
         command = SetState(key=key, payload=body.payload, deleted=body.deleted, by=by, reason=body.reason)
         for entry in self._runner.apply(command):
             if isinstance(entry, StateSet):

@@ -7,11 +7,11 @@ import contextvars
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor as FuturesExecutor
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -33,6 +33,8 @@ from stepwell.model.ids import SECOND
 from stepwell.model.state import State
 from stepwell.model.versions import label_of
 from stepwell.stores.protocol import Append, Store
+
+T = TypeVar("T")
 
 _log = logging.getLogger("stepwell.engine")
 
@@ -61,6 +63,7 @@ class Engine:
         executors: Mapping[str, FuturesExecutor] | None = None,
         count_usage: CountUsage | None = None,
         strict: bool = False,
+        keep_events: int | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.context = contextvars.Context()
@@ -71,6 +74,7 @@ class Engine:
         self.limits = limits
         self.warm_wait = warm_wait
         self.strict = strict
+        self.keep_events = keep_events
         self.count_usage = count_usage
         self.store_retry = SECOND
         self.feed = Feed()
@@ -107,8 +111,11 @@ class Engine:
         """
         now = self.clock.now()
         await self.store.drive(self.worker, now=now, lease=LEASE if self.store.is_shared else FOR_EVER)
+        await self.queueing.open()
         await self.volatile.drive(self.worker, now=now, lease=FOR_EVER)
         loops = [self.claims.keep_claiming(), self.claims.trials.keep_trying()]
+        if self.keep_events is not None:
+            loops.append(self.topics.keep_forgetting(self.keep_events))
         loops += [self.queueing.keep_admitting(), self.scheduling.keep_firing()]
         if self.store.is_shared:
             loops = [self._keep_lease(), loops[0], self.mailboxes.keep_polling(), *loops[1:]]
@@ -136,6 +143,9 @@ class Engine:
         for runner in tuple(self.runners.values()):
             runner.release()
         await self._let_go(max(deadline, self.clock.now()) + SECOND)
+        for chore in tuple(self._chores):
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
         self.slots.close()
         await self.executor.close(grace=1.0)
         self.bodies.shutdown(wait=False, cancel_futures=True)
@@ -236,7 +246,7 @@ class Engine:
         if append.posts:
             self.mailboxes.read_soon(runner.store)
         if append.events:
-            self.topics.read_soon(runner.store)
+            self.topics.read_soon()
             self.scheduling.look()
         if append.release or append.status in ("paused", "stuck"):
             self.tell_end(runner.run_id, runner.state)
@@ -284,18 +294,20 @@ class Engine:
         """Read a blob and call back with it."""
 
         async def read() -> None:
-            while True:
-                try:
-                    data = await store.blob(digest)
-                    break
-                except StoreError as error:
-                    if not error.retryable:
-                        raise
-                    self.degraded(error)
-                    await self.nap(self.clock.now() + self.store_retry)
-            then(data)
+            then(await self.insist(lambda: store.blob(digest)))
 
         self.chore(read())
+
+    async def insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask the store for something until it answers; what waiting cannot help is raised."""
+        while True:
+            try:
+                return await ask()
+            except StoreError as error:
+                if not error.retryable:
+                    raise
+                self.degraded(error)
+                await self.nap(self.clock.now() + self.store_retry)
 
     def needs(self, task: Task[..., Any], input: msgspec.Raw) -> Needs:
         """The slots that an attempt of this task takes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +12,8 @@ from stepwell.errors import RequestRefused
 
 T = TypeVar("T")
 
+NULL = msgspec.Raw(b"null")
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -18,6 +21,7 @@ class CloudEvent(msgspec.Struct, Generic[T], frozen=True, omit_defaults=True):
     """One event as a workflow body gets it. `type` is its topic, `data` what the publisher said.
 
     `source` and `id` together name the event; `subject` is what it is about within the source, if that was said.
+    `extensions` are the attributes that the publisher has added (text, whole numbers, booleans).
     """
 
     id: str
@@ -26,6 +30,7 @@ class CloudEvent(msgspec.Struct, Generic[T], frozen=True, omit_defaults=True):
     data: T
     time: datetime | None = None
     subject: str = ""
+    extensions: dict[str, Any] = {}  # Any: text, whole numbers, booleans
 
 
 class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,11 +39,20 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     source: str
     type: str
-    specversion: str = "1.0"
+    specversion: str = ""
     time: datetime | None = None
-    subject: str = ""
-    datacontenttype: str = ""
-    data: msgspec.Raw = msgspec.Raw(b"null")
+    subject: str | None = None
+    datacontenttype: str | None = None
+    dataschema: str | None = None
+    data: msgspec.Raw = NULL
+    data_base64: str | None = None
+
+    @property
+    def payload(self) -> msgspec.Raw:
+        """The data as JSON; bytes as Base64 text, which is how JSON values hold bytes here."""
+        if self.data_base64 is not None:
+            return msgspec.Raw(msgspec.json.encode(self.data_base64))
+        return self.data
 
 
 def envelope(topic: str, data: msgspec.Raw, *, id: str, source: str, at: int, subject: str = "") -> bytes:
@@ -58,11 +72,53 @@ def read(body: bytes) -> Envelope:
     """
     try:
         found = msgspec.json.decode(body, type=Envelope)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RequestRefused(f"not a CloudEvent: {error}; it needs specversion, id, source and type") from None
     if found.specversion != "1.0" or not (found.id and found.source and found.type):
         raise RequestRefused(
             f"not a CloudEvent 1.0: specversion {found.specversion!r}, id {found.id!r}, source {found.source!r}, "
             f"type {found.type!r}; all four are needed"
         )
+    if found.time is not None and found.time.tzinfo is None:
+        raise RequestRefused(f"not a CloudEvent: time {found.time.isoformat()} has no zone; write it as RFC 3339 does")
+    if bytes(found.data) != b"null" and found.data_base64 is not None:
+        raise RequestRefused("not a CloudEvent: it has both data and data_base64; one of them is the data")
+    if found.data_base64 is not None:
+        _check_base64(found.data_base64)
+    extensions(body)
     return found
+
+
+def extensions(body: bytes) -> dict[str, Any]:  # Any: text, whole numbers, booleans
+    """The extension attributes of an event.
+
+    Raises:
+        RequestRefused: the name or the value of one is not what the specification allows.
+    """
+    found = {
+        name: msgspec.json.decode(value)
+        for name, value in msgspec.json.decode(body, type=dict[str, msgspec.Raw]).items()
+        if name not in _OWN
+    }
+    for name, value in found.items():
+        if not _NAME.fullmatch(name):
+            raise RequestRefused(
+                f"not a CloudEvent: an attribute is called {name!r}; use lower-case letters and digits"
+            )
+        if not isinstance(value, str | int | None):
+            raise RequestRefused(
+                f"not a CloudEvent: the extension attribute {name} is {value!r:.80}; give text, a whole number or a "
+                "boolean, and put anything else into data"
+            )
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _check_base64(text: str) -> None:
+    try:
+        msgspec.convert(text, bytes)
+    except msgspec.ValidationError:
+        raise RequestRefused(f"not a CloudEvent: data_base64 is {text!r:.80}, which is not Base64") from None
+
+
+_OWN = frozenset(Envelope.__struct_fields__)
+_NAME = re.compile(r"[a-z0-9]+")

@@ -331,10 +331,7 @@ def _decide_verb(state: State, command: Pause | Resume | RequestCancel | RetryRu
                     f"run {state.run_id} is {state.status}; only a failed or cancelled run can be retried"
                 )
             if state.undone:
-                raise WrongStatus(
-                    f"run {state.run_id} is {state.status} and compensations have undone its work: there is nothing "
-                    "to go on from; rerun it to start anew with the same input"
-                )
+                raise nothing_left(state.run_id, state.status)
             return (
                 RunResumed(
                     at=now,
@@ -348,6 +345,14 @@ def _decide_verb(state: State, command: Pause | Resume | RequestCancel | RetryRu
             )
         case _:
             assert_never(command)
+
+
+def nothing_left(run_id: str, status: str) -> WrongStatus:
+    """The refusal to retry a run whose work compensations have undone."""
+    return WrongStatus(
+        f"run {run_id} is {status} and compensations have undone its work: there is nothing to go on from; rerun it "
+        "to start anew with the same input"
+    )
 
 
 def _refuse_ended(state: State, verb: str) -> None:

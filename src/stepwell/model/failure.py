@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 MESSAGE_LIMIT = 16 * 1024
 TRACEBACK_LIMIT = 64 * 1024
+
+RUN_CANCELLED: Final = "stepwell.errors.RunCancelled"
+"""The `type` with which the step of a child run fails when the child was cancelled."""
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):

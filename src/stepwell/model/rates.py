@@ -8,6 +8,7 @@ from typing import NamedTuple
 from stepwell.errors import ArgumentError
 from stepwell.model.durations import micros
 
+_UNITS = (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1000), ("us", 1))
 _FORM = re.compile(r"\s*(\d{1,9})\s*/\s*(\d.*|us|ms|s|m|h|d|w)\s*")
 
 
@@ -34,6 +35,14 @@ def rate(text: str, place: str = "rate") -> Rate:
     if not period:
         raise _refusal(place, text)
     return Rate(int(found[1]), period)
+
+
+def written(limit: int, period: int) -> str:
+    """The rate as text, such as `50/1m`; `rate` reads it as the same one."""
+    for unit, size in _UNITS:
+        if period % size == 0:
+            return f"{limit}/{period // size}{unit}"
+    raise AssertionError(period)
 
 
 def _refusal(place: str, found: object) -> ArgumentError:

@@ -33,16 +33,18 @@ class InputSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 class EventSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which events of its topic satisfy a wait.
 
-    `where` is a JSONLogic rule over the event's CloudEvents envelope (`null`: all). Persistent events count from `since`
-    (microseconds) on, transient ones only while the wait is open.
+    `where` is a JSONLogic rule over the event's CloudEvents envelope (`null`: all). Persistent events count from
+    `since` on (microseconds; 0: from the creation of the run), transient ones only while the wait is open.
     """
 
     where: msgspec.Raw = NULL
     since: int = 0
 
     def subscription(self, topic: str) -> str:
-        """The subscription that waits with this topic and filter share: each event satisfies one of them, in order."""
-        return f"{topic}~{content_hash(bytes(self.where))[:16]}" if bytes(self.where) != b"null" else topic
+        """The subscription that waits with this topic, filter and `since` share: each event satisfies one of them."""
+        if not self.since and bytes(self.where) == b"null":
+            return topic
+        return f"{topic}~{content_hash(bytes(self.where) + f'@{self.since}'.encode())[:16]}"
 
 
 class Answer(msgspec.Struct, Generic[T], frozen=True):
@@ -104,9 +106,8 @@ def is_settled(spec: InputSpec, answers: list[tuple[str, bytes]]) -> bool:
     if not spec.agree:
         return len(answers) >= spec.quorum
     agreed = sum(agrees(spec.agree, data) for _, data in answers)
-    if agreed >= spec.quorum:
-        return True
-    return bool(spec.who) and len(spec.who) - (len(answers) - agreed) < spec.quorum
+    still_to_come = len(set(spec.who) - {by for by, _ in answers})
+    return agreed >= spec.quorum or (bool(spec.who) and agreed + still_to_come < spec.quorum)
 
 
 def agrees(field: str, data: bytes) -> bool:

@@ -132,14 +132,13 @@ class Asks:
         if record is None:
             path = self.recorded.free_path(request.path)
             self._pending[path] = pending
-            self.requests.append(request if path is request.path else msgspec.structs.replace(request, path=path))
+            self.requests.append(request if path is request.path else _revised(request, path))
             return path
         self._pending[record.path] = pending
         if record.passed:
             self._late.append(record)
         elif record.outcome is None and not record.cancelled:
-            again = msgspec.structs.replace(request, path=record.path, attempt=record.started_attempts + 1)
-            self.requests.append(again)
+            self.requests.append(_again(request, record))
         return record.path
 
     def _resolve(
@@ -175,9 +174,12 @@ class Asks:
         pending.future = future
         self.requests.append(CancelChild(path))
 
-    def wait(self, request: StartWait, pending: Pending) -> StepPath:
-        """Begin to wait, or take the record of the wait; returns the path under which its outcome will come."""
-        record = self._recorded_wait(request)
+    def wait(self, request: StartWait, pending: Pending, now: int = 0) -> StepPath:
+        """Begin to wait, or take the record of the wait; returns the path under which its outcome will come.
+
+        `now` is the time of this turn (microseconds), for a timer.
+        """
+        record = self._recorded_wait(request, now)
         if record is not None and self._asks_otherwise(record, request):
             self.requests.append(WithdrawWait(path=record.path))
             record = None
@@ -197,12 +199,12 @@ class Asks:
         is_open = record.outcome is None and not record.cancelled
         return is_open and isinstance(start, WaitStarted) and bytes(start.spec) != bytes(request.spec)
 
-    def _recorded_wait(self, request: StartWait) -> Record | None:
-        """A signal may have moved; a timer is only itself at its own place."""
+    def _recorded_wait(self, request: StartWait, now: int) -> Record | None:
+        """A signal may have moved anywhere, a timer within its scope."""
         if not self.recorded.by_path:
             return None
         if request.wait == "timer":
-            return self.recorded.take(request.path)
+            return self.recorded.take_timer(request.path, request.due or 0, now)
         found = self.recorded.match(request.path, "", (request.path.name,), live=self.live)
         return None if isinstance(found, Changed) else found
 
@@ -274,6 +276,20 @@ class Asks:
                 what, _, name = outcome.path.name.partition(":")
                 missing = f"{what} {name!r} did not come" if what != "ask" else "nobody answered"
                 pending.settle(None, TimeoutError(f"{missing} in time"))
+
+
+def _revised(request: Asking, path: StepPath) -> Asking:
+    """The same call where another one has left its record: a child run needs an id of its own then."""
+    if isinstance(request, ChildRequest):
+        return msgspec.structs.replace(request, path=path, run_id=f"{request.run_id}~{path.revision}")
+    return msgspec.structs.replace(request, path=path)
+
+
+def _again(request: Asking, record: Record) -> Asking:
+    """The same call, which goes on with what is recorded."""
+    again = msgspec.structs.replace(request, path=record.path, attempt=record.started_attempts + 1)
+    child = getattr(record.start, "child", "")
+    return msgspec.structs.replace(again, run_id=child) if child and isinstance(again, ChildRequest) else again
 
 
 def check_size(data: msgspec.Raw, place: str, name: object) -> None:

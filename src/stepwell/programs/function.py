@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from contextvars import copy_context
 from random import Random
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
@@ -16,7 +16,7 @@ from stepwell.authoring.context import Identity, current
 from stepwell.authoring.workflow import Workflow
 from stepwell.errors import StepwellError
 from stepwell.model.commands import CompleteRun, EndCancelled, FailRun, StartWait
-from stepwell.model.entries import OnChange, RunCancelRequested, StateSet
+from stepwell.model.entries import NO_PAYLOAD, OnChange, RunCancelRequested, StateSet, StepFailed
 from stepwell.model.failures import failure_of
 from stepwell.model.ids import StepPath
 from stepwell.programs.asks import Asks, Pending, check_size
@@ -31,6 +31,13 @@ NO_VARIABLES: Mapping[str, msgspec.Raw] = MappingProxyType({})
 
 if TYPE_CHECKING:
     from stepwell.programs.guard import Guard
+
+
+class Ending(NamedTuple):
+    """What a body came to: an error, or its result as JSON."""
+
+    error: BaseException | None
+    output: msgspec.Raw = NO_PAYLOAD
 
 
 class FunctionProgram:
@@ -73,7 +80,7 @@ class FunctionProgram:
         self._body = Body(identity, self._loop, self._asks, clock, chance)
         self._guard = _guard_of(workflow) if strict else None
         self._main: TurnTask[Any] | None = None  # Any: whatever the body returns
-        self._is_undoing = False
+        self._ending: Ending | None = None
         self._new_timers: dict[int, tuple[StepPath, asyncio.TimerHandle]] = {}
 
     # -- what the engine asks -----------------------------------------------------------------------------------
@@ -133,6 +140,8 @@ class FunctionProgram:
     def deliver(self, delivery: Delivery, payload: msgspec.Raw) -> None:
         """Run the turn in which this outcome reaches the body."""
         self._loop.now = max(self._loop.now, delivery.at / 1_000_000)
+        if isinstance(delivery, StepFailed):
+            self._body.undoing.heard_of(delivery.path)
         if isinstance(delivery, RunCancelRequested):
             self._body.cancelled = True
             if self._main is not None:
@@ -172,7 +181,10 @@ class FunctionProgram:
                 self._run_turn()
                 self._arm_timers()
         except StepwellError as error:  # the turn itself gave up (a body that never waits)
-            self._fail(error)
+            if self._ending is None:
+                self._end_with(error)
+            else:
+                self._fail(error)
             return
         if self._main is not None and self._main.done() and self.divergence is None and not self.ended:
             self._finish(self._main)
@@ -190,47 +202,56 @@ class FunctionProgram:
             raise offence  # the body has caught it, or goes on elsewhere
 
     def _finish(self, main: TurnTask[object]) -> None:
-        error = asyncio.CancelledError() if main.cancelled() else main.exception()
+        """The body has returned or raised; once what it has left behind has ended too, so has the run."""
+        ending = self._ending
+        if ending is None:
+            error = asyncio.CancelledError() if main.cancelled() else main.exception()
+            self._end_with(error, main.result() if error is None else None)
+        else:  # what was left has ended, and what had to be undone is undone, as far as it could be
+            failure = main.exception()
+            self._conclude(ending if failure is None else Ending(failure))
+
+    def _end_with(self, error: BaseException | None, result: object = None) -> None:
+        ending = self._written(result) if error is None else Ending(error)
         undoing = self._body.undoing
-        if error is not None and undoing.root.calls and not self._is_undoing:
-            self._is_undoing = True
-            self._main = self._loop.create_task(self._undo(error), name="undo", scope=undoing.root.scope)
+        left = any(not task.done() for task in self._loop.tasks)
+        if left or (ending.error is not None and undoing.root.calls):
+            self._ending = ending
+            work = undoing.wind_up(ending.error)
+            self._main = self._loop.create_task(work, name="undo", scope=undoing.root.scope)
             self._turn()
-        elif main.cancelled() and self._body.cancelled:
-            self.ended = True
-            self._asks.requests.append(EndCancelled(undone=undoing.undone_by_cancel))
-        elif main.cancelled():
-            self._fail(asyncio.CancelledError("the body cancelled itself"))
-        elif error is not None:
-            self._fail(error)
         else:
-            self._complete(main.result())
+            self._conclude(ending)
 
-    async def _undo(self, error: BaseException) -> None:
-        """The body has failed: undo what the run as a whole said how to undo, then fail as it did."""
-        await self._body.undoing.undo_all(self._body.undoing.root, error)
-        raise error
-
-    def _complete(self, result: object) -> None:
+    def _written(self, result: object) -> Ending:
         try:
             output = self._workflow.codec.returns.encode(result)
             check_size(output, "the result of", self._workflow.name)
         except StepwellError as refused:
-            self._fail(refused)
-            return
-        self.ended = True
-        self._asks.requests.append(CompleteRun(output=output))
+            return Ending(refused)
+        return Ending(None, output)
+
+    def _conclude(self, ending: Ending) -> None:
+        error = ending.error
+        if error is None:
+            self.ended = True
+            self._asks.requests.append(CompleteRun(output=ending.output))
+        elif not isinstance(error, asyncio.CancelledError):
+            self._fail(error)
+        elif self._body.cancelled:
+            self.ended = True
+            self._asks.requests.append(EndCancelled(undone=self._body.undoing.undone_by_cancel))
+        else:
+            self._fail(asyncio.CancelledError("the body cancelled itself"))
 
     def _fail(self, error: BaseException) -> None:
         self.ended = True
         undoing = self._body.undoing
+        stopped = undoing.stopped_by(error)
+        steps = stopped or failed_paths(error)
+        undone = not stopped and (undoing.has_undone(error) or undoing.has_undone_after(steps))
         self._asks.requests.append(
-            FailRun(
-                error=failure_of(error),
-                steps=failed_paths(error),
-                undone=undoing.has_undone(error),
-                undoing=undoing.is_stopped(error),
-            )
+            FailRun(error=failure_of(error), steps=steps, undone=undone, undoing=bool(stopped)),
         )
 
     def _find_deadlock(self) -> None:
@@ -248,7 +269,8 @@ class FunctionProgram:
     def timer_set(self, timer: asyncio.TimerHandle) -> None:
         """The body scheduled a callback: a timer that must survive restarts."""
         scope = self._loop.current_scope()
-        self._new_timers[id(timer)] = (StepPath(scope.path, "timer", scope.occurrence("timer")), timer)
+        name = "timeout" if _is_time_limit(timer) else "timer"  # each counts by itself: a new limit moves no sleep
+        self._new_timers[id(timer)] = (StepPath(scope.path, name, scope.occurrence(name)), timer)
 
     def timer_cancelled(self, timer: asyncio.TimerHandle) -> None:
         """The body no longer wants it; one cancelled in the turn that set it leaves no trace."""
@@ -257,9 +279,19 @@ class FunctionProgram:
 
     def _arm_timers(self) -> None:
         new, self._new_timers = self._new_timers, {}
+        now = round(self._loop.now * 1_000_000)
         for path, timer in new.values():
             due = round(timer.when() * 1_000_000)
-            self._asks.wait(StartWait(path=path, wait="timer", due=due), Pending(timer=timer))
+            self._asks.wait(StartWait(path=path, wait="timer", due=due), Pending(timer=timer), now)
+
+
+def _is_time_limit(timer: asyncio.TimerHandle) -> bool:
+    """Whether `asyncio.timeout`, `wait_for` or `wait` has set it, which differ in how they do between Pythons."""
+    callback = timer._callback  # type: ignore[attr-defined]  # nothing public says what a timer is for
+    return getattr(callback, "__func__", callback) in _TIME_LIMITS
+
+
+_TIME_LIMITS = (asyncio.Timeout._on_timeout, asyncio.tasks._release_waiter)  # type: ignore[attr-defined]  # as above
 
 
 def _guard_of(workflow: Workflow[..., Any]) -> Guard:  # Any: whatever it returns

@@ -43,12 +43,17 @@ from stepwell.model.entries import (
     WaitTimedOut,
     WaitWithdrawn,
 )
+from stepwell.model.failure import RUN_CANCELLED
 from stepwell.model.ids import StepPath
 
 Scope: TypeAlias = tuple[tuple[str, int], ...]
 Delivery: TypeAlias = (
     StepCompleted | StepFailed | WaitSatisfied | WaitTimedOut | InputWithdrawn | RunCancelRequested | StateSet
 )
+
+
+ROUNDING = 2
+"""By how much the lengths of one timer may differ (microseconds): times are floats in a body."""
 
 
 class Record:
@@ -112,6 +117,7 @@ class Records:
         self._scopes: dict[Scope, Scope] = {}
         self._moved: dict[tuple[str, str], list[Record]] | None = None
         self._in_scope: dict[tuple[Scope, str], list[Record]] = {}
+        self._timers: dict[tuple[Scope, str], list[Record]] | None = None
         withdrawn, aftermath = _withdrawn(entries)
         for index, entry in enumerate(entries):
             if index not in withdrawn:
@@ -197,6 +203,27 @@ class Records:
         record = self.by_path.get(path)
         return None if record is None or record.consumed else self._take(record)
 
+    def take_timer(self, path: StepPath, due: int, now: int) -> Record | None:
+        """The record of a timer that is set at `now` for `due` (microseconds), within its scope.
+
+        The one that was due then, or lasted as long; else the one at this very path, whose due time then stays: how long
+        it is to last was edited.
+        """
+        exact = self.by_path.get(path)
+        if exact is not None and not exact.consumed and _due(exact) == due:
+            return self._take(exact)
+        left = [r for r in self._timers_in(path.scope, path.name) if not r.consumed]
+        same = [r for r in left if _due(r) == due] or [r for r in left if abs(_lasts(r) - (due - now)) <= ROUNDING]
+        return self._take(same[0]) if same else self.take(path)
+
+    def _timers_in(self, scope: Scope, name: str) -> list[Record]:
+        if self._timers is None:
+            self._timers = {}
+            for record in self.by_path.values():
+                if isinstance(record.start, WaitStarted) and record.start.wait == "timer":
+                    self._timers.setdefault((record.path.scope, record.path.name), []).append(record)
+        return self._timers.get((scope, name), [])
+
     def _take(self, record: Record) -> Record:
         record.consumed = True
         self.taken += 1
@@ -221,6 +248,7 @@ class Records:
         """All that was recorded is delivered: keep of what was found again only that its place is taken."""
         self.deliveries.clear()
         self._moved = None
+        self._timers = None
         self._in_scope.clear()
         self._scopes.clear()
         for path, record in self.by_path.items():
@@ -237,6 +265,14 @@ class Records:
             for path, record in self.by_path.items()
             if not (record.consumed or record.cancelled or record.is_aftermath)
         ]
+
+
+def _due(timer: Record) -> int:
+    return getattr(timer.start, "due", None) or 0
+
+
+def _lasts(timer: Record) -> int:
+    return _due(timer) - timer.start.at
 
 
 def _comes_later(recorded: StepPath, called: StepPath) -> bool:
@@ -272,7 +308,14 @@ def _withdrawn_by(retry: RunResumed, before: Sequence[AnyEntry]) -> set[int]:
         or (isinstance(entry, StepFailed) and entry.retry_at is None and entry.path in retried)
     }
     first = min(min(taken, default=len(before)), _closing_block(before))
-    return taken | {i for i in range(first, len(before)) if isinstance(before[i], StepCancelled | WaitWithdrawn)}
+    return taken | {i for i in range(first, len(before)) if _is_called_off(before[i])}
+
+
+def _is_called_off(entry: AnyEntry) -> bool:
+    """Whether this tells that a step or wait was given up; of a child run that is outlasted its own end tells it."""
+    if isinstance(entry, StepFailed):
+        return entry.retry_at is None and entry.error.type == RUN_CANCELLED
+    return isinstance(entry, StepCancelled | WaitWithdrawn)
 
 
 def _closing_block(before: Sequence[AnyEntry]) -> int:

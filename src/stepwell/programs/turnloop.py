@@ -168,6 +168,10 @@ class TurnLoop(asyncio.AbstractEventLoop):
         scope = self.root_scope.child("generator", self._generators_left)
         self.call_soon(lambda: self.create_task(generator.aclose(), context=self.context.copy(), scope=scope))
 
+    def tasks_in_order(self) -> list[TurnTask[Any]]:  # Any: whatever they return
+        """The tasks that have not ended, in the order in which they were made."""
+        return sorted(self.tasks, key=hash)
+
     def current_scope(self) -> Scope:
         """The scope of the running task; the body's own when none runs."""
         task = asyncio.current_task(self)

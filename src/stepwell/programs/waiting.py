@@ -49,6 +49,8 @@ class Waiting:
         if since is not None and since.tzinfo is None:
             raise DefinitionError(f"ctx.event({topic!r}, since={since}): give a time with a zone")
         from_time = 0 if since is None else round((since - _EPOCH).total_seconds() * SECOND)
+        if not isinstance(where, dict | None):  # a constant is JSONLogic too, and true of every event
+            raise DefinitionError(f"ctx.event({topic!r}, where={where!r}): give a JSONLogic rule as a dict")
         spec = EventSpec(where=logic.written(where), since=from_time)
         within = _within(timeout, f"the timeout of event {topic!r}")
         return self._wait(path, "event", topic, within, _json(spec), _EventCodec(hint, topic))
@@ -97,17 +99,13 @@ class Waiting:
         return self._loop.create_task(work, name=name, scope=Scope((*scope, (name, 1)))), True
 
     async def _first(self, branches: dict[str, tuple[asyncio.Future[Any], bool]]) -> Selected:  # Any: as above
-        futures = {name: future for name, (future, _) in branches.items()}
+        futures = [future for future, _ in branches.values()]
         try:
-            await asyncio.wait(futures.values(), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            losers = [future for future, is_ours in branches.values() if is_ours and not future.done()]
-            for future in losers:
-                future.cancel()
-        if losers:  # a loser may have something to clear up, or to wait for (a child run that ends in order)
-            await asyncio.wait(losers)
-        winner = next(name for name, future in futures.items() if future.done() and future not in losers)
-        return Selected(winner, await futures[winner])
+            done = [name for name, (future, _) in branches.items() if future.done()]
+            await _withdraw([future for future, is_ours in branches.values() if is_ours and not future.done()])
+        return Selected(done[0], await branches[done[0]][0])
 
     def _path(self, label: str) -> StepPath:
         self._asks.check_open()
@@ -136,9 +134,16 @@ class _EventCodec:
 
     def decode(self, data: msgspec.Raw) -> object:
         """The event."""
-        found = cloudevents.read(bytes(data))
+        body = bytes(data)
+        found = cloudevents.read(body)
         return cloudevents.CloudEvent(
-            found.id, found.source, found.type, self._data.decode(found.data), found.time, found.subject
+            found.id,
+            found.source,
+            found.type,
+            self._data.decode(found.payload),
+            found.time,
+            found.subject or "",
+            cloudevents.extensions(body),
         )
 
 
@@ -166,6 +171,20 @@ def _within(timeout: Duration | None, place: str) -> int | None:
 
 def _json(value: object) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
+
+
+async def _withdraw(losers: list[asyncio.Future[Any]]) -> None:  # Any: what they would have given
+    """Cancel them, and wait: one may have something to clear up, or to outlast (a child run that ends in order)."""
+    for loser in losers:
+        loser.cancel()
+    is_cancelled = False
+    while not all(loser.done() for loser in losers):
+        try:
+            await asyncio.wait(losers)
+        except asyncio.CancelledError:  # they have been told already
+            is_cancelled = True
+    if is_cancelled:
+        raise asyncio.CancelledError
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> object:

@@ -299,6 +299,13 @@ class Store(Protocol):
     async def read(self, run_id: str, *, after: int = 0, limit: int = 1_000_000) -> list[Stored]:
         """Entries with `seq > after`, in order. Raises `RunNotFound`, and `CorruptJournal` naming the seq."""
 
+    async def read_many(self, run_ids: Sequence[str], *, limit: int) -> dict[str, list[Stored]]:
+        """The first `limit` entries of each of these runs, in order, by one read of the store.
+
+        A run that `read` would refuse is left out and harms none of the others: whoever needs it reads it and is told
+        why. Raises `StoreError` when nothing can be read, of a damaged file for one.
+        """
+
     async def blob(self, digest: str) -> bytes:
         """The payload with this content hash. Raises `CorruptJournal` when it is missing or altered."""
 

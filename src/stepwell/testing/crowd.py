@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from stepwell.app import Stepwell
 from stepwell.errors import RequestNotFound
+from stepwell.model.ids import SECOND
 from stepwell.model.requests import InputRequest
-from stepwell.testing.drawing import Verb
-from stepwell.testing.scenes import OTHERS, PEOPLE, RESIDUES
+from stepwell.testing.drawing import Standing, Verb
+from stepwell.testing.scenes import DIAL, OTHERS, PEOPLE, RESIDUES
+from stepwell.testing.scripts import echo, play
+from stepwell.testing.virtual import BASE
 
 STRANGER = "zoe"
 """Nobody ever asks her."""
@@ -64,6 +68,8 @@ def deed(wish: Wish) -> Deed:
             return lambda app: _withdraw(app, wish)
         case "reassign":
             return lambda app: _reassign(app, wish)
+        case "set":
+            return lambda app: _set(app, wish)
         case "publish" | "publish again" | "publish in passing":
             return lambda app: _publish(app, wish)
         case _:
@@ -79,6 +85,11 @@ async def _steer(app: Stepwell, wish: Wish) -> Done:
 async def _signal(app: Stepwell, wish: Wish) -> Done:
     await app.signal(wish.run_id, wish.name, wish.number)
     return Done(wish.name, wish.number)
+
+
+async def _set(app: Stepwell, wish: Wish) -> Done:
+    await app.set_state(wish.run_id, DIAL, wish.number, by="dan")
+    return Done(DIAL, wish.number)
 
 
 async def _question(app: Stepwell, wish: Wish) -> InputRequest:
@@ -126,6 +137,24 @@ async def _publish(app: Stepwell, wish: Wish) -> Done:
     transient = wish.verb == "publish in passing"
     is_new = await app.publish(wish.name, wish.payload, id=id, source=SOURCE, transient=transient)
     return Done(id, wish.payload, "" if is_new else "known")
+
+
+async def set_up(app: Stepwell, standing: Standing, token: int) -> None:
+    """Make a trigger."""
+    if standing.topic:
+        await app.on(standing.topic, echo, name=standing.name, data=True)
+        return
+    await app.schedule(
+        standing.name,
+        play,
+        standing.script,
+        token,
+        every="1s",
+        end=datetime.fromtimestamp((BASE + standing.until) / SECOND, UTC),
+        catch_up=standing.catch_up,
+        grace="1s",
+        overlap=standing.overlap,
+    )
 
 
 async def listen(app: Stepwell, run_id: str, heard: Callable[[str, int, int, str], None]) -> None:

@@ -7,14 +7,23 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, TypeAlias
 
+from stepwell.authoring.queue import Queue
 from stepwell.engine.limits import Limits
 from stepwell.model.ids import SECOND
 from stepwell.testing.scenes import RESIDUES
 from stepwell.testing.scripts import ALWAYS, RETRIED, Script
 from stepwell.testing.unreliable import MILLISECOND, Faults
+from stepwell.triggers.schedule import CatchUp, Overlap
 
 SIGNALS = ("go", "stop")
 TOPICS = ("paid", "sent")
+
+QUEUES = {
+    "slim": Queue("slim", concurrency=1),
+    "keyed": Queue("keyed", concurrency=3, concurrency_per_key=1),
+    "paced": Queue("paced", rate="2/400ms"),
+}
+"""Queues that simulated runs may have to wait in."""
 
 Verb: TypeAlias = Literal[
     "signal",
@@ -30,6 +39,7 @@ Verb: TypeAlias = Literal[
     "publish",
     "publish again",
     "publish in passing",
+    "set",
 ]
 FaultKind: TypeAlias = Literal["kill", "freeze", "nap", "restart", "jump", "trouble"]
 
@@ -46,6 +56,24 @@ class Start:
     priority: int
     inside: bool
     patience: int | None
+    queue: str = ""
+    queue_key: str = ""
+    delay: int = 0
+    deadline: int | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A trigger that is made at `at`: for a topic's events, or for a second's occasions until `until`."""
+
+    at: int
+    name: str
+    topic: str
+    until: int
+    catch_up: CatchUp
+    overlap: Overlap
+    script: Script
+    via: Literal["driver", "client"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +134,7 @@ class Plan:
     dawdle: float
     fresh_end: bool
     listeners: tuple[Listener, ...] = ()
+    triggers: tuple[Standing, ...] = ()
     deploy_at: int = 1
     """The number of the first driving process whose code is new."""
 
@@ -119,7 +148,7 @@ def _wide_plan(seed: int) -> Plan:
     chance = Random(f"wide plan {seed}")
     span = chance.choice((1, 2, 4)) * SECOND
     count = chance.choice((1, 1, 2, 2, 3))
-    starts = tuple(_start(chance, number, span, _wide_script(chance)) for number in range(count))
+    starts = tuple(_wide_start(chance, number, span) for number in range(count))
     plan = _narrow_plan(seed)
     return dataclasses.replace(
         plan,
@@ -128,6 +157,7 @@ def _wide_plan(seed: int) -> Plan:
         faults=_faults(chance, starts),
         weather=dataclasses.replace(plan.weather, again=chance.choice((0.0, 0.0, 0.3))),
         listeners=_listeners(chance, starts),
+        triggers=_triggers(chance, span),
         deploy_at=chance.choice((1, 2, 2, 3)),
     )
 
@@ -169,6 +199,37 @@ def _start(chance: Random, number: int, span: int, script: Script | None = None)
     )
 
 
+def _wide_start(chance: Random, number: int, span: int) -> Start:
+    start = _start(chance, number, span, _wide_script(chance))
+    if chance.random() < 0.5:
+        return start
+    return dataclasses.replace(
+        start,
+        queue=chance.choice(("", *QUEUES)),
+        queue_key=chance.choice(("", "a", "b")),
+        delay=chance.choice((0, 0, chance.randrange(SECOND))),
+        deadline=chance.choice((None, None, None, 100 * MILLISECOND, SECOND)),
+    )
+
+
+def _triggers(chance: Random, span: int) -> tuple[Standing, ...]:
+    if chance.random() < 0.8:
+        return ()
+    at = chance.randrange(span)
+    return (
+        Standing(
+            at=at,
+            name="standing",
+            topic=chance.choice(("", "", *TOPICS)),
+            until=at + chance.randint(2, 5) * SECOND,
+            catch_up=chance.choice(("skip", "one", "all")),
+            overlap=chance.choice(("skip", "queue", "cancel", "allow")),
+            script=draw_script(chance, 2),
+            via=chance.choice(("driver", "client")),
+        ),
+    )
+
+
 _VERBS: tuple[tuple[Verb, ...], ...] = (
     ("signal",),
     ("signal", "signal", "pause", "resume"),
@@ -194,6 +255,7 @@ _WIDE_VERBS: tuple[tuple[Verb, ...], ...] = (
     ("cancel", "retry", "answer", "publish"),
     ("pause", "resume", "answer", "publish", "signal"),
     ("cancel", "retry", "retry"),
+    ("set", "set", "pause", "resume", "answer"),
 )
 
 _WIDE_SEQUENCES: tuple[tuple[Verb, ...], ...] = (
@@ -418,6 +480,7 @@ _WIDE_LEAVES = (
     "sleep",
     "fail",
     "state",
+    "look",
     "value",
 )
 
@@ -443,7 +506,8 @@ class _Wide:
             case "child":
                 on_cancel = chance.choice(("cancel", "cancel", "wait", "wait", "abandon"))
                 deadline = chance.choice((None, None, None, 100, 1000))
-                return [kind, self.script(budget - 1), on_cancel, deadline]
+                queue = chance.choice(("", "", "", *QUEUES))
+                return [kind, self.script(budget - 1), on_cancel, deadline, queue]
             case "children":
                 count = chance.randint(1, 4)
                 part = self.script(max(1, budget // count))
@@ -502,6 +566,8 @@ class _Wide:
                 return [kind, chance.choice((0, 5, 50, 300, 1000))]
             case "state":
                 return [kind, f"key-{chance.getrandbits(32)}"]
+            case "look":
+                return [kind]
             case _:
                 return [kind, chance.choice(("now", "random", "uuid"))]
 

@@ -8,7 +8,7 @@ from stepwell.testing.scenes import TRIES
 from stepwell.testing.scripts import BROKEN, BULK, RETRIED, Script, Tripped, mix
 
 UNSURE = frozenset(
-    {"signal", "value", "timeout", "race", "start", "ask", "event", "events", "select", "pick", "patched"}
+    {"signal", "value", "timeout", "race", "start", "ask", "event", "events", "select", "pick", "patched", "look"}
 )
 """Verbs whose result depends on time, chance or other people."""
 

@@ -22,8 +22,10 @@ from stepwell.model.entries import (
     RunFailed,
     RunPaused,
     RunResumed,
+    StateSet,
     StepCancelled,
     StepCompleted,
+    StepEdited,
     StepFailed,
     StepStarted,
     ValueRecorded,
@@ -92,6 +94,9 @@ def books_of(world: World) -> list[Book]:
             for n in range(len(event.argument.entries)):
                 need((event.argument.run_id, event.argument.seq + n) not in places, f"{event} writes over an entry")
                 places[event.argument.run_id, event.argument.seq + n] = event
+        elif isinstance(event, Committed) and event.name == "advance" and isinstance(event.argument, tuple):
+            for run in event.argument if event.result else ():
+                places.setdefault((run.run_id, 1), event)
         elif isinstance(event, Committed) and event.name == "create":
             assert isinstance(event.result, RunRow), "create gives a row"
             places.setdefault((event.result.run_id, 1), event)
@@ -154,9 +159,15 @@ def _check_journal(book: Book) -> None:
     ended = False
     for one in book.written:
         is_retry = isinstance(one.entry, RunResumed) and one.entry.retry
-        need(not ended or is_retry, f"{name}: entry {one.seq} follows the run's end: {one.entry}")
+        is_edit = isinstance(one.entry, StateSet | StepEdited)  # for the life that begins with a retry
+        need(not ended or is_retry or is_edit, f"{name}: entry {one.seq} follows the run's end: {one.entry}")
+        if ended and is_edit:
+            continue
         need(not is_retry or ended, f"{name}: entry {one.seq} retries a run that has not ended")
         ended = isinstance(one.entry, RunCompleted | RunFailed | RunCancelled)
+    if book.row.status in TERMINAL:
+        is_end = isinstance(book.written[-1].entry, RunCompleted | RunFailed | RunCancelled)
+        need(is_end, f"{name} has ended, and its journal goes on: {book.written[-1].entry}")
     state = replay(one.entry for one in book.written)
     need(state.status == book.row.status, f"{name}: its row says {book.row.status}, its journal {state.status}")
     need(not (state.steps or state.waits), f"{name} has ended and left open: {[*state.steps, *state.waits]}")
@@ -364,10 +375,10 @@ def _check_messages(world: World, books: dict[str, Book]) -> None:
         need(message.id in taken, f"{book.name}: message {message.id} ({message.kind}) has vanished")
         append = taken[message.id].argument
         assert isinstance(append, Append), "messages are taken by appends"
-        _check_verb(book, message, append)
+        _check_verb(book, event, message, append)
 
 
-def _check_verb(book: Book, message: Message, append: Append) -> None:
+def _check_verb(book: Book, event: Committed, message: Message, append: Append) -> None:
     before = replay(one.entry for one in book.written if one.seq < append.seq)
     kinds = [type(entry) for entry in append.entries]
     what = f"{book.name}: {message.kind} (message {message.id}) was taken and did nothing"
@@ -378,7 +389,9 @@ def _check_verb(book: Book, message: Message, append: Append) -> None:
             need(RunCancelRequested in kinds or before.cancel is not None or before.ended is not None, what)
         case "retry":
             done = any(isinstance(entry, RunResumed) and entry.retry for entry in append.entries)
-            need(done or before.ended not in ("failed", "cancelled"), what)
+            # One of two that came at once may find that the other was done, and ended so that nothing is left.
+            late = before.undone and any(one.position > event.position for one in book.written if one.seq < append.seq)
+            need(done or before.ended not in ("failed", "cancelled") or late, what)
         case "resume":
             need(RunResumed in kinds or RunPaused in kinds or before.pause is None, what)
         case "child":
@@ -476,7 +489,7 @@ def _check_results(world: World, plan: Plan, books: dict[str, Book]) -> None:
     }
     for start in plan.starts:
         book = books.get(start.run_id)
-        if book is None or start.run_id in meddled or not is_sure(start.script):
+        if book is None or start.run_id in meddled or start.deadline is not None or not is_sure(start.script):
             continue
         if book.row.status not in TERMINAL:  # nobody was told that it was accepted: created by a process that closed
             continue

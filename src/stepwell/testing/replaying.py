@@ -16,23 +16,21 @@ from stepwell.model.entries import (
     RunCompleted,
     RunFailed,
     RunResumed,
-    StepCompleted,
-    WaitSatisfied,
 )
 from stepwell.model.state import State, replay
 from stepwell.programs.function import FunctionProgram
-from stepwell.programs.matching import Delivery, Records
+from stepwell.programs.matching import Delivery, Records, payload_in
 from stepwell.programs.protocol import Request
 from stepwell.testing.drawing import Plan
 from stepwell.testing.invariants import Book, Violation, books_of
 from stepwell.testing.scenes import has_change, registered
-from stepwell.testing.scripts import bulky_child, kid, play
+from stepwell.testing.scripts import bulky_child, echo, kid, play
 from stepwell.testing.world import World
 
 PREFIXES = 3
 """How many prefixes of each journal are tried besides the whole."""
 
-_WORKFLOWS = {workflow.name: workflow for workflow in (play, kid, bulky_child)}
+_WORKFLOWS = {workflow.name: workflow for workflow in (play, kid, echo, bulky_child)}
 
 
 def check_replays(world: World, plan: Plan) -> dict[str, list[int]]:
@@ -77,7 +75,7 @@ def _replay(world: World, book: Book, entries: list[AnyEntry], cut: int) -> list
     what = f"{book.name}: replay from entry {cut} of {len(entries)}"
     try:
         assert state.started_at is not None, "only begun runs are replayed"
-        context.run(program.begin, state.started_at)
+        context.run(program.begin, state.started_at, program.recorded.variables)
         delivered = len(program.recorded.deliveries)
         for delivery in program.recorded.deliveries:
             if program.ended:
@@ -128,14 +126,8 @@ def _need_same_course(program: FunctionProgram, what: str) -> None:
 
 
 def _payload(world: World, delivery: Delivery) -> msgspec.Raw:
-    blobs = world.disk.content.blobs
-    match delivery:
-        case StepCompleted():
-            return msgspec.Raw(blobs[delivery.output_blob]) if delivery.output_blob else delivery.output
-        case WaitSatisfied():
-            return msgspec.Raw(blobs[delivery.payload_blob]) if delivery.payload_blob else delivery.payload
-        case _:
-            return msgspec.Raw(b"null")
+    payload, blob = payload_in(delivery)
+    return msgspec.Raw(world.disk.content.blobs[blob]) if blob else payload
 
 
 def _check_end(what: str, last: AnyEntry, requests: list[Request], ended: bool) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from stepwell.engine.firing import EVENT, rule_of
 from stepwell.model.entries import WaitStarted
 from stepwell.model.lifecycle import TERMINAL
 from stepwell.model.requests import request_id
 from stepwell.model.state import State, replay
+from stepwell.stores.admission import choose
+from stepwell.stores.memory.queues import MemoryLine
 from stepwell.stores.protocol import Message, RunRow
 from stepwell.stores.rules import ABOUT_A_WAIT
+from stepwell.stores.tables import Queue
 from stepwell.testing.crowd import Wish
 from stepwell.testing.filters import Filter
 from stepwell.testing.world import Process
@@ -29,6 +33,15 @@ class Rest:
     owed: list[str] = field(default_factory=list)
     wishes: list[Wish] = field(default_factory=list)
     due: int | None = None
+
+    def at(self, now: int, due: int | None, what: str) -> None:
+        """Something is due at this time: it is owed from then on, and waited for until then."""
+        if due is None:
+            return
+        if due <= now:
+            self.owed.append(what)
+        elif self.due is None or due < self.due:
+            self.due = due
 
 
 def look(driver: Process) -> Rest:
@@ -51,6 +64,8 @@ def look(driver: Process) -> Rest:
             _look_at_mailbox(row, state, mailbox, rest)
         _look_at_open_waits(driver, row, state, rest)
         _look_at_run(driver, row, state, mailbox, rest)
+    _look_at_queues(driver, rest)
+    _look_at_triggers(driver, rest)
     return rest
 
 
@@ -95,9 +110,16 @@ def _look_at_run(driver: Process, row: RunRow, state: State, mailbox: list[Messa
         else:
             rest.owed.append(f"{name} was set aside without need: {state.pause.cause}: {state.pause.reason}")
         return
+    now = driver.clock.now()
+    if row.held_until is not None:  # the queue is looked at as a whole
+        if state.deadline is not None:
+            rest.at(now, state.deadline, f"{name}: its deadline has passed, and it waits in its queue")
+        return
+    if state.is_early(now):
+        rest.at(now, state.next_due, f"{name} has not begun")
+        return
     if state.status == "pending":
         rest.owed.append(f"{name} has not begun")
-    now = driver.clock.now()
     content = driver.world.disk.content
     signals = {message.name for message in mailbox if message.kind == "signal"}
     dues = []
@@ -133,10 +155,7 @@ def _look_at_run(driver: Process, row: RunRow, state: State, mailbox: list[Messa
     if not waits_for_something:
         rest.owed.append(f"{name} is {state.status} and nothing of it is in flight")
     for due, what in dues:
-        if due <= now:
-            rest.owed.append(what)
-        elif rest.due is None or due < rest.due:
-            rest.due = due
+        rest.at(now, due, what)
 
 
 def _look_at_event_wait(driver: Process, state: State, wait: WaitStarted, rest: Rest) -> None:
@@ -146,5 +165,28 @@ def _look_at_event_wait(driver: Process, state: State, wait: WaitStarted, rest: 
         if event.position > cursor and not event.transient and filter.fits(event):
             rest.owed.append(f"run {state.run_id} waits at {wait.path} for event {event.position}, which is there")
             return
-    if wait.due is None:
+    if driver.clock.now() < filter.since:  # the clock was set back: what is published now is from before its creation
+        rest.due = filter.since if rest.due is None else min(rest.due, filter.since)
+    elif wait.due is None:
         rest.wishes.append(Wish("publish", state.run_id, wait.name, residue=filter.residue))
+
+
+def _look_at_queues(driver: Process, rest: Rest) -> None:
+    """Nobody waits in a queue who might go in."""
+    content, now = driver.world.disk.content, driver.clock.now()
+    for name in {row.queue for row in content.runs.values() if row.held_until is not None}:
+        choice = choose(content.queues.get(name) or Queue(name=name), MemoryLine(content, name, now), now=now, limit=1)
+        if choice.numbers:
+            rest.owed.append(f"somebody waits in queue {name}, and could be let in")
+        rest.at(now, choice.again_at, f"queue {name} was to be looked at")
+
+
+def _look_at_triggers(driver: Process, rest: Rest) -> None:
+    content, now = driver.world.disk.content, driver.clock.now()
+    for trigger in content.triggers.values():
+        rest.at(now, trigger.next_at, f"trigger {trigger.name} was due")
+        if trigger.kind == EVENT:
+            topic = rule_of(trigger).topic
+            missed = [e.position for e in content.events.values() if e.topic == topic and e.position > trigger.cursor]
+            if missed:
+                rest.owed.append(f"trigger {trigger.name} has not heard of events {missed}")

@@ -24,6 +24,9 @@ GONE = 3
 PEOPLE = ("ann", "bob", "cid")
 OTHERS = ("dan", "eve", "fay")
 
+DIAL = "dial"
+"""The key of `ctx.state` that people set from outside."""
+
 RESIDUES = 3
 """Events carry whole numbers; a filter takes those with one remainder modulo this."""
 
@@ -165,6 +168,11 @@ async def _saga(token: int, part: Script) -> int:
 # -- the rest -----------------------------------------------------------------------------------------------------
 
 
+async def _look(token: int) -> int:
+    """What somebody has set from outside, if anybody has."""
+    return mix(token, ctx.state.get(DIAL))
+
+
 async def _talk(token: int, milliseconds: int, failures: int, chunks: int, padding: int) -> int:
     return await talk(token, milliseconds, failures, chunks, padding)
 
@@ -188,6 +196,7 @@ VERBS |= {
     "pick": _pick,
     "made": _made,
     "saga": _saga,
+    "look": _look,
     "talk": _talk,
     "book": _book,
     "patched": _patched,

@@ -158,6 +158,12 @@ async def kid(token: int, script: Script) -> int:
 
 
 @workflow
+async def echo(number: int) -> int:
+    """What an event starts."""
+    return await steady(mix("echo", number), 1)
+
+
+@workflow
 async def bulky_child(token: int) -> str:
     """A child whose result is a blob."""
     return await bulky(token)
@@ -236,10 +242,12 @@ async def _signal(token: int, name: str, seconds: float | None) -> int:
         return mix(token, LATE)
 
 
-async def _child(token: int, script: Script, on_cancel: OnCancel = "cancel", deadline: int | None = None) -> int:
-    if deadline is not None:
-        return await play.with_options(on_cancel=on_cancel, deadline=deadline / 1000)(script, token)
-    return await play.with_options(on_cancel=on_cancel)(script, token)
+async def _child(
+    token: int, script: Script, on_cancel: OnCancel = "cancel", deadline: int | None = None, queue: str = ""
+) -> int:
+    limit = None if deadline is None else deadline / 1000
+    child = play.with_options(on_cancel=on_cancel, deadline=limit, queue=queue or None, queue_key="c")
+    return await child(script, token)
 
 
 async def _children(token: int, script: Script, count: int, window: int | None, collect: bool) -> int:

@@ -320,6 +320,10 @@ class UnreliableStore:
         """See `Store.read`."""
         return await self._call("read", lambda: self.inner.read(run_id, after=after, limit=limit))
 
+    async def read_many(self, run_ids: Sequence[str], *, limit: int) -> dict[str, list[Stored]]:
+        """See `Store.read_many`."""
+        return await self._call("read_many", lambda: self.inner.read_many(run_ids, limit=limit))
+
     async def blob(self, digest: str) -> bytes:
         """See `Store.blob`."""
         return await self._call("blob", lambda: self.inner.blob(digest))

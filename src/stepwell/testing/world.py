@@ -20,9 +20,10 @@ from stepwell.errors import StepwellError, StoreError
 from stepwell.model.entries import kind_of
 from stepwell.stores.protocol import Append, Message, NewMessage, NewRun, RunRow
 from stepwell.stores.tables import Event as StoredEvent
-from stepwell.stores.tables import NewEvent
+from stepwell.stores.tables import Admission, NewEvent
+from stepwell.testing.drawing import QUEUES
 from stepwell.testing.scenes import has_change
-from stepwell.testing.scripts import bulky_child, kid, play
+from stepwell.testing.scripts import bulky_child, echo, kid, play
 from stepwell.testing.unreliable import Disk, UnreliableStore
 from stepwell.testing.virtual import OutOfTime, SimLoop, VirtualClock, VirtualTime
 
@@ -165,7 +166,9 @@ class World:
 
     def committed(self, store: UnreliableStore, name: str, argument: object, result: object) -> None:
         """See `unreliable.Witness`."""
-        if name == "renew" or (name == "claim" and not result):
+        if name in ("renew", "forget_events") or (name == "claim" and not result):
+            return
+        if isinstance(result, Admission) and not result.admitted:
             return
         self.commits += 1
         self.last_change = self.time.micros
@@ -220,7 +223,8 @@ class Process:
         world.processes.append(self)
         self.app = Stepwell(
             self.store,
-            workflows=[play, kid, bulky_child],
+            workflows=[play, kid, echo, bulky_child],
+            queues=QUEUES.values() if drive else (),
             drive=drive,
             limits=limits,
             warm_wait=warm_wait / 1_000_000,
@@ -244,6 +248,7 @@ class Process:
                 await asyncio.sleep(0.2)
             else:
                 self.is_open = True
+                self.store.calls = 0  # those of earlier tries, while another process drove, are not the engine's
                 if self.drive:  # bodies inherit it from the engine's own context
                     self.app.engine.context.run(has_change.set, lambda _: self._is_new)
                 self.world.tell(f"{self.name}: is open")
@@ -400,7 +405,11 @@ def _told(argument: object, result: object, name: str) -> str:
             position = result.position if isinstance(result, StoredEvent) else result
             passing = " in passing" if argument.transient else ""
             return f"event {position} {argument.topic} {argument.id}{passing}"
+        case tuple():
+            return f"{name} {[run.run_id for run in argument]} {result}"
         case _:
+            if isinstance(result, Admission):
+                return f"{name} {argument}: {list(result.admitted)}"
             claimed = result if isinstance(result, list) else []
             return f"{name} {[(one.row.run_id, one.row.epoch, [m.id for m in one.messages]) for one in claimed] or ''}"
 

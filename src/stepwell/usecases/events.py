@@ -42,11 +42,11 @@ class Events(UseCases):
             False when an event of this source and id had been published before.
 
         Raises:
-            RequestRefused: the topic is empty, or the data too large.
+            RequestRefused: the topic or the source is empty, or the data too large.
             Unserialisable: the data cannot be written.
         """
-        if not topic:
-            raise RequestRefused("an event needs a topic")
+        if not (topic and source):
+            raise RequestRefused(f"an event needs a topic and a source; found topic {topic!r}, source {source!r}")
         codec = ValueCodec(type(data) if is_typed(data) else Any, f"event {topic!r}")
         now = self._clock.now()
         name = id or f"{now:x}-{self._chance.getrandbits(48):012x}"
@@ -56,8 +56,10 @@ class Events(UseCases):
     async def publish_event(self, event: bytes, *, transient: bool = False) -> bool:
         """Publish a CloudEvent as it came, in structured JSON mode; extension attributes are kept.
 
+        Its type is the topic. Returns, and is idempotent, as `publish` says.
+
         Raises:
-            RequestRefused: it is not a CloudEvent 1.0.
+            RequestRefused: it is not a CloudEvent 1.0, or too large.
         """
         found = cloudevents.read(event)
         return await self._put(NewEvent(found.type, found.source, found.id, event, self._clock.now(), transient))
@@ -70,15 +72,11 @@ class Events(UseCases):
             )
         publishing = self.store.publish(event)
         publishing.add_done_callback(self._published)
-        found = await asyncio.shield(publishing)
-        if self._engine is not None and self._volatile.data.runs:  # runs in memory listen too
-            await self._volatile.publish(event)
-            self._engine.topics.read_soon(self._volatile)
-        return found is not None
+        return await asyncio.shield(publishing) is not None
 
     def _published(self, done: asyncio.Future[Event | None]) -> None:
         if not done.cancelled() and done.exception() is None and self._engine is not None:
-            self._engine.topics.read_soon(self.store)
+            self._engine.topics.read_soon()
             self._engine.scheduling.look()
             self._engine.claims.look()
 

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from stepwell.authoring.queue import Queue
-from stepwell.engine.queueing import put_queue
+from stepwell.engine.queueing import put_queues
 from stepwell.errors import RequestRefused, RunNotFound
 from stepwell.model.entries import OnChange
 from stepwell.model.lifecycle import MEANING, SET_ASIDE, TERMINAL, Status
@@ -29,6 +29,7 @@ ABLE: Final[dict[str, tuple[Status, ...]]] = {
     "resume": tuple(status for status in MEANING if status in SET_ASIDE),
     "cancel": tuple(status for status in MEANING if status not in TERMINAL),
     "retry": ("failed",),
+    "upgrade": tuple(status for status in MEANING if status not in TERMINAL),
 }
 """Which runs a verb for many means when its filter names no status."""
 
@@ -74,7 +75,7 @@ class FlowControl(Steering):
 
     async def _put_queue(self, queue: tables.Queue) -> None:
         for store in (self.store, self._volatile):
-            await put_queue(store, queue)
+            await put_queues(store, (queue,))
         self._look_at_queue(queue.name)
 
     async def _set_paused(self, name: str, *, paused: bool) -> None:
@@ -106,9 +107,7 @@ class FlowControl(Steering):
         self, where: Filter, *, by: str = "", reason: str = "", on_change: OnChange | None = None
     ) -> BulkResult:
         """Resume all runs that match; see `pause_all`. Without `status`: those that are paused or stuck."""
-        return await self._all(
-            where, "resume", lambda id: self.resume(id, by=by, reason=reason, on_change=on_change)
-        )
+        return await self._all(where, "resume", lambda id: self.resume(id, by=by, reason=reason, on_change=on_change))
 
     async def cancel_all(self, where: Filter, *, by: str = "", reason: str = "") -> BulkResult:
         """Cancel all runs that match; see `pause_all`. Without `status`: those that have not ended."""

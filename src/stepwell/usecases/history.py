@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -18,18 +18,15 @@ from stepwell.handle import Run
 from stepwell.model.codec import content_hash
 from stepwell.model.entries import NULL, AnyEntry, RunCreated, StepEdited, StepStarted
 from stepwell.model.ids import run_id
-from stepwell.model.lifecycle import MEANING, TERMINAL
 from stepwell.model.state import replay
 from stepwell.model.versions import label_of
 from stepwell.stores.protocol import Filter, NewRun, RunRow, Store
 from stepwell.usecases import snapshots
-from stepwell.usecases.flow import BulkResult
+from stepwell.usecases.flow import BulkResult, able_to
 from stepwell.usecases.forking import begin_of, prefix, with_edits
 from stepwell.usecases.looking import Looking
 from stepwell.usecases.payloads import arguments, stowed, value_of
 from stepwell.usecases.replaying import Replayed, replay_run
-
-_NOT_ENDED = tuple(status for status in MEANING if status not in TERMINAL)
 
 SNAPSHOT_TRIES = 50
 """How often a run that moves meanwhile is read again before its export gives up."""
@@ -280,9 +277,8 @@ class History(Looking):
         """
         if not where.workflow:
             raise RequestRefused("upgrade_all needs a filter with workflow=: labels are a workflow's own")
-        where = where if where.status else msgspec.structs.replace(where, status=_NOT_ENDED)
         done, refused = 0, []
-        for id in [row.run_id async for row in self.every(where)]:
+        for id in [row.run_id async for row in self.every(able_to("upgrade", where))]:
             try:
                 await self.upgrade(id, to=to, by=by, reason=reason)
                 done += 1
@@ -293,8 +289,12 @@ class History(Looking):
     # -- replay -------------------------------------------------------------------------------------------------
 
     async def replay(
-        self, id: str, workflow: Workflow[..., Any] | Task[..., Any] | None = None
-    ) -> Replayed:  # Any: whatever they return
+        self,
+        id: str,
+        workflow: Workflow[..., Any] | Task[..., Any] | None = None,  # Any: whatever they return
+        *,
+        find: Callable[[str], Workflow[..., Any] | None] | None = None,
+    ) -> Replayed:
         """Run the body of a stored run against today's code with what its journal recorded, without any effect.
 
         The run may be driven meanwhile, by this process or another: it is only read.
@@ -302,18 +302,16 @@ class History(Looking):
         Args:
             id: a run in any status.
             workflow: today's code; by default what this Stepwell knows under the run's workflow and version label.
+            find: or what gives the code for the run's version.
 
         Raises:
             RunNotFound: there is no such run.
         """
         row = await self.get(id)
-        return await replay_run(
-            self._store_of(id),
-            row,
-            (lambda version: self._known(row.workflow, version))
-            if workflow is None
-            else lambda _: workflow_of(workflow),
-        )
+        if workflow is not None:
+            code = workflow_of(workflow)
+            return await replay_run(self._store_of(id), row, lambda _: code)
+        return await replay_run(self._store_of(id), row, find or (lambda version: self._known(row.workflow, version)))
 
     def _known(self, name: str, version: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
         if self._engine is not None:

@@ -21,7 +21,8 @@ from stepwell.model.state import State, evolve, replay
 from stepwell.stores.protocol import Filter, RunRow, Stored
 from stepwell.usecases.base import UseCases
 
-_REVIVING = frozenset({"resume", "retry", "cancel", "upgrade"})
+_REVIVING = {True: frozenset({"retry", "again"}), False: frozenset({"resume", "retry", "cancel", "upgrade"})}
+"""Kinds of messages that let a run go on: one that has ended (another cancel finds nothing more to do), or is set aside."""
 
 PAGE = 1000
 """Entries of a journal read at a time."""
@@ -126,15 +127,20 @@ class Looking(UseCases):
                 continue
             # Look again now and then: another process may have taken the store over.
             done, _ = await asyncio.wait((seen,), timeout=5)
-            if done and seen.result().status in TERMINAL | SET_ASIDE:
+            if not done or seen.result().status not in TERMINAL | SET_ASIDE:
+                continue
+            if seen.result().status in TERMINAL:
                 return seen.result()
+            # Given up while it is paused, a run is perhaps about to hear that it was resumed, or has gone on since.
+            if await self._at_rest(id) is not None:
+                return None
 
     async def _at_rest(self, id: str) -> RunRow | None:
         """The run's row when it has ended or is set aside, and no accepted verb is about to change that; else None."""
         # The mailbox first: a verb that is no longer in it has changed the row already.
         messages = await self._store_of(id).mailbox(id)
         row = await self.get(id)
-        is_reviving = any(message.kind in _REVIVING for message in messages)
+        is_reviving = any(message.kind in _REVIVING[row.status in TERMINAL] for message in messages)
         return None if is_reviving or row.status not in TERMINAL | SET_ASIDE else row
 
     async def result(self, id: str, codec: ValueCodec | None = None, timeout: Duration | None = None) -> object:

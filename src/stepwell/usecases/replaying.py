@@ -3,8 +3,8 @@
 No engine, no attempt, no write: calls of the body meet their records or are noted. What is found:
 
 * a call that differs from its record, a result that cannot be read, a failure where the run had none: *diverged*;
-* calls that the journal does not know: new ones, which an engine would run. The body waits for their outcome, so what
-  comes after them is not looked at;
+* calls that the journal does not know: new ones, which an engine would run. Where their outcome is no secret (a task
+  that returns None, a timer) the body goes on with it; where it is one, what comes after is not looked at;
 * records that no call took: orphans, which an engine would leave.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
@@ -24,6 +25,7 @@ from stepwell.authoring.workflow import Workflow
 from stepwell.engine.reading import read_run
 from stepwell.errors import StepwellError
 from stepwell.model.commands import CompleteRun, EndCancelled, FailRun, RecordValue, SetState, StartWait
+from stepwell.model.entries import NULL, StepCompleted, WaitSatisfied
 from stepwell.model.ids import StepPath
 from stepwell.model.lifecycle import Status
 from stepwell.model.state import State
@@ -39,8 +41,11 @@ Outcome: TypeAlias = Literal["ok", "diverged", "cannot_load"]
 AT_ONCE = 200
 """Deliveries per callback, so that an engine on the same loop goes on meanwhile."""
 
+STAND_INS = 1000
+"""Outcomes of new calls that a replay makes up at most."""
 
-class Replayed(msgspec.Struct, frozen=True, omit_defaults=True):
+
+class Replayed(msgspec.Struct, frozen=True):
     """What a replay of one run has found.
 
     `detail` says for people why it diverged or cannot be loaded. For a call that differs, `step` is its readable path,
@@ -123,6 +128,7 @@ class Replay:
         self._state = state
         self._records = records
         self._asked: list[tuple[int, StepPath]] = []
+        self._plain: deque[Delivery] = deque()
         self._end: CompleteRun | FailRun | EndCancelled | None = None
         self._turn = 0
         self._last_known = 0
@@ -142,6 +148,7 @@ class Replay:
         await _on_loop(lambda: self._deliver(chunk))
         if not self.program.ended and self.program.divergence is None:
             await _on_loop(self.program.go_live)
+            await _on_loop(self._go_on)
 
     def _begin(self) -> None:
         assert self._state.started_at is not None, "only a run that has begun is replayed"
@@ -155,6 +162,16 @@ class Replay:
             self.program.deliver(delivery, payload)
             self._look()
 
+    def _go_on(self) -> None:
+        """What is recorded beyond new calls is looked at too, as far as their outcome is no secret."""
+        for _ in range(STAND_INS):
+            if not self._plain or self.program.ended or self.program.divergence is not None:
+                return
+            if not self.program.orphans():
+                return
+            self.program.deliver(self._plain.popleft(), NULL)
+            self._look()
+
     def _look(self) -> None:
         """Note what the turn has asked for that the journal does not know."""
         self._turn += 1
@@ -165,6 +182,8 @@ class Replay:
                 self._end = request
             elif (path := self._unknown(request)) is not None:
                 self._asked.append((self._turn, path))
+                if (outcome := _plain_outcome(request, self._state.updated_at)) is not None:
+                    self._plain.append(outcome)
 
     def _unknown(self, request: Request) -> StepPath | None:
         match request:
@@ -182,12 +201,13 @@ class Replay:
     def report(self, found: Replayed) -> Replayed:
         """What was found, filled in."""
         program, state = self.program, self._state
-        # A call of the last turns may only have had no time, or no slot, to be journaled.
-        is_whole = state.ended == "completed"
-        new = tuple(dict.fromkeys(str(path) for turn, path in self._asked if is_whole or turn < self._last_known))
-        orphans = tuple(map(str, program.orphans()))
-        found = msgspec.structs.replace(found, new_calls=new, orphans=orphans)
         difference = program.divergence
+        left = () if difference is not None else tuple(map(str, program.orphans()))
+        is_held_up = bool(left) and self._end is None and bool(self._asked)
+        # A call of the last turns may only have had no time, or no slot, to be journaled.
+        is_whole = state.ended == "completed" or is_held_up or difference is not None
+        new = tuple(dict.fromkeys(str(path) for turn, path in self._asked if is_whole or turn < self._last_known))
+        found = msgspec.structs.replace(found, new_calls=new, orphans=left)
         if difference is not None:
             return msgspec.structs.replace(
                 found,
@@ -198,20 +218,20 @@ class Replay:
                 called=difference.called.decode("utf-8", "replace"),
                 place=difference.place,
             )
-        problem, note = self._compare_ends(bool(new))
+        if is_held_up or (new and self._end is None):
+            return msgspec.structs.replace(found, note="what comes after the new calls was not looked at")
+        problem, note = self._compare_ends()
         if problem:
             return msgspec.structs.replace(found, outcome="diverged", detail=problem)
         return msgspec.structs.replace(found, note=note)
 
-    def _compare_ends(self, is_held_up: bool) -> tuple[str, str]:
+    def _compare_ends(self) -> tuple[str, str]:
         """What speaks against today's code at the end of the journal, and what is only worth knowing."""
         state, end = self._state, self._end
         if isinstance(end, FailRun) and state.ended != "failed" and not end.steps:
             when = "the run completed" if state.ended == "completed" else "the run had not ended"
             return f"{when}, and today's code fails there: {end.error.summary()}", ""
         match state.ended:
-            case "completed" if is_held_up:
-                return "", "what comes after the new calls was not replayed"
             case "completed" if isinstance(end, CompleteRun):
                 is_same = state.output_blob or bytes(end.output) == bytes(state.output)
                 return "", "" if is_same else "today's code gives another result"
@@ -231,6 +251,23 @@ class Replay:
                 return self.program.deadlock, ""
             case _:
                 return "", ""
+
+
+def _plain_outcome(request: Request, now: int) -> Delivery | None:
+    """How a new call ends, where that is no secret."""
+    match request:
+        case StepRequest() if _returns_nothing(request.task.function):
+            return StepCompleted(at=now, path=request.path, output=NULL)
+        case ChildRequest() if request.awaited and _returns_nothing(request.workflow.function):
+            return StepCompleted(at=now, path=request.path, output=NULL)
+        case StartWait() if request.wait == "timer":
+            return WaitSatisfied(at=max(now, request.due or now), path=request.path)
+        case _:
+            return None
+
+
+def _returns_nothing(function: Callable[..., object]) -> bool:
+    return getattr(function, "__annotations__", {}).get("return", "") in (None, "None", type(None))
 
 
 async def _on_loop(work: Callable[[], T]) -> T:

@@ -10,8 +10,10 @@ import msgspec
 from stepwell.engine.verbs import RetryBody, VerbBody
 from stepwell.errors import RequestRefused
 from stepwell.model.codec import ValueCodec, is_typed
-from stepwell.model.entries import OnChange, StepStarted
+from stepwell.model.decide import nothing_left
+from stepwell.model.entries import OnChange, RunCancelled, RunFailed, StepStarted
 from stepwell.model.ids import StepPath
+from stepwell.model.lifecycle import RETRYABLE
 from stepwell.model.state import State, evolve
 from stepwell.usecases.base import UseCases
 from stepwell.usecases.payloads import arguments
@@ -58,15 +60,26 @@ class Steering(UseCases):
             on_change: overrides the tasks' policy for code that has changed.
 
         Raises:
-            RunNotFound, WrongStatus: there is no such run, or it has not failed or been cancelled.
+            RunNotFound, WrongStatus: there is no such run, it has not failed or been cancelled, or compensations have
+                undone its work.
             RequestRefused: an input is for something else than a task's step whose failure ended the run.
             Unserialisable: an argument cannot be written.
         """
+        await self._refuse_undone(id)
         edits: dict[str, msgspec.Raw] = {}
         if inputs:
             steps = await self._failed_tasks(id, inputs)
             edits = {steps[text]: arguments(given, steps[text]) for text, given in inputs.items()}
         await self._verb(id, "retry", RetryBody(reason, on_change, edits), by)
+
+    async def _refuse_undone(self, id: str) -> None:
+        store = self._store_of(id)
+        row = await store.get(id)
+        if row is None or row.status not in RETRYABLE:
+            return  # the store refuses it, or knows better by now
+        for last in await store.read(id, after=row.next_seq - 2):
+            if isinstance(last.entry, RunFailed | RunCancelled) and last.entry.undone:
+                raise nothing_left(id, row.status)
 
     async def _failed_tasks(self, id: str, wanted: Iterable[str]) -> dict[str, str]:
         """The whole paths of steps whose input may be edited, by what was given for them."""

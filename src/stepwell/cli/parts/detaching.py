@@ -19,6 +19,9 @@ from stepwell.stores.protocol import RunRow
 
 _START_SECONDS: Final = 20.0
 
+_KEPT_SECONDS: Final = 1.5
+"""A run that begins later, or that its queue keeps waiting, is taken for begun when its process has lived so long."""
+
 
 def detach(call: Call, start: Callable[[Stepwell], Awaitable[str]]) -> int:
     """Put the run into the store, and have a background process drive it, unless one drives the store already.
@@ -80,10 +83,11 @@ def _spawn(call: Call, id: str, output: Path) -> subprocess.Popen[bytes]:
 async def _begun(app: Stepwell, before: RunRow, process: subprocess.Popen[bytes]) -> bool:
     """Whether the run was taken up, waiting for it or for the process's end."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + _START_SECONDS
+    deadline, patience = loop.time() + _START_SECONDS, loop.time() + _KEPT_SECONDS
     while loop.time() < deadline:
         row = await app.get(before.run_id)
-        if row.epoch > before.epoch:
+        is_kept = row.status == "pending" and (row.held_until is not None or (row.wake_at or 0) > row.created_at)
+        if row.epoch > before.epoch or (is_kept and loop.time() > patience):
             return True
         if process.poll() is not None:
             return False

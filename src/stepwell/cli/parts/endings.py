@@ -25,6 +25,7 @@ from stepwell.errors import (
     StepwellError,
     StoreUnusable,
     TargetError,
+    TriggerNotFound,
 )
 
 OK: Final = 0
@@ -48,7 +49,7 @@ class StoreMissing(StoreUnusable):
 def exit_code(error: StepwellError) -> int:
     """The exit code that an error stands for."""
     match error:
-        case RunNotFound() | RequestNotFound() | TargetMissing() | StoreMissing():
+        case RunNotFound() | RequestNotFound() | TriggerNotFound() | TargetMissing() | StoreMissing():
             return NOT_FOUND
         case DefinitionError() | StoreUnusable():
             return USAGE

@@ -48,7 +48,10 @@ def report(call: Call, run_id: str, driven: Driven) -> int:
             trace = words.traceback_end(driven.cause or state.error)
             if "\n" in trace:
                 call.say("  " + trace.replace("\n", "\n  "))
-            call.say(f"what is finished is kept; try what failed again:  {call.command('retry', run_id)}")
+            if state.undone:
+                call.say(f"its work was undone; start anew with the same input:  {call.command('rerun', run_id)}")
+            else:
+                call.say(f"what is finished is kept; try what failed again:  {call.command('retry', run_id)}")
         case "cancelled":
             by = f" by {state.cancel.by}" if state.cancel is not None and state.cancel.by else ""
             call.say(f"run {run_id} was {words.status('cancelled')}{by}")

@@ -13,6 +13,8 @@ from stepwell.cli.parts import words
 from stepwell.cli.parts.call import Call
 from stepwell.cli.parts.tracker import Failed, Logged, Tracker
 from stepwell.model.ids import SECOND
+from stepwell.model.requests import request_id
+from stepwell.observe.telling import awaited
 
 LINE_SECONDS: Final = 5.0
 """How often, at most, a piped screen tells how far the run is."""
@@ -252,10 +254,15 @@ def standing(tracker: Tracker) -> str:
     state = tracker.state
     if state.status == "waiting":
         waits = list(state.waits.values())
-        signals = [f"signal {wait.name!r}" for wait in waits if wait.wait == "signal"]
+        asked = [
+            f"{awaited(wait)} (stepwell answer {request_id(state.run_id, wait.path)})"
+            for wait in waits
+            if wait.wait == "input"
+        ]
+        others = [awaited(wait) for wait in waits if wait.wait in ("signal", "event")]
         dues = [wait.due for wait in waits if wait.wait == "timer" and wait.due is not None]
         children = sum(step.step == "child" for step in state.steps.values())
-        parts = signals[:2] + ([f"a timer until {words.moment(min(dues))[11:]}"] if dues else [])
+        parts = [*asked, *others][:2] + ([f"a timer until {words.moment(min(dues))[11:]}"] if dues else [])
         parts += [words.count(children, "child run")] if children else []
         retries = [step.retry_at for step in state.steps.values() if step.retry_at is not None]
         parts += [f"a retry at {words.moment(min(retries) + SECOND - 1)[11:]}"] if retries and not parts else []

@@ -58,7 +58,10 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A workflow (or a task as one) that can be run, and what else its module has, to drive children and recover."""
+    """A workflow (or a task as one) that can be run, and what else its module has, to drive children and recover.
+
+    `workflows` has it last.
+    """
 
     label: str
     workflow: Workflow[..., Any]
@@ -84,6 +87,22 @@ def find_target(text: str) -> Target:
     except DefinitionError:
         raise _no_workflow(loaded, name, found) from None
     return Target(f"{loaded.place}:{name}", workflow, _all_workflows(loaded, workflow))
+
+
+def workflows_in(text: str) -> tuple[Workflow[..., Any], ...]:
+    """All that may have runs in the script or module that `text` names, with a name behind a colon or without.
+
+    Raises:
+        TargetMissing, TargetError: as for `find_target`.
+    """
+    loaded, name = load(text)
+    if name:
+        return find_target(text).workflows
+    named = [*loaded.workflows.values(), *map(workflow_of, loaded.tasks.values())]
+    if not named:
+        raise _which(loaded, [])
+    own = [loaded.workflows[one] for one in loaded.own_workflows]
+    return _all_workflows(loaded, (own or named)[-1])
 
 
 def load(text: str) -> tuple[Loaded, str]:
@@ -172,9 +191,10 @@ def _named(loaded: Loaded, name: str) -> object:
     if name in vars(loaded.module):
         return vars(loaded.module)[name]
     everything: list[Workflow[..., Any] | Task[..., Any]] = [*loaded.workflows.values(), *loaded.tasks.values()]
-    for value in everything:  # a workflow may bear another name than its variable
-        if value.name == name:
-            return value
+    named = [value for value in everything if value.name == name]  # it may bear another name than its variable
+    if named:
+        here = [value for value in named if value.__module__ == loaded.module.__name__]
+        return (here or named)[-1]  # of several versions, the last
     own = loaded.own_workflows or list(loaded.workflows)
     listed = f"it has the workflows {', '.join(own)}" if own else "it has no workflows"
     near = did_you_mean(name, [*loaded.workflows, *loaded.tasks])
@@ -205,11 +225,18 @@ def _no_workflow(loaded: Loaded, name: str, found: object) -> TargetError:
 
 
 def _all_workflows(loaded: Loaded, first: Workflow[..., Any]) -> tuple[Workflow[..., Any], ...]:
-    """Everything in the module that may have runs, one for each name: the target, then workflows, then tasks."""
-    by_name = {first.name: first}
-    for workflow in loaded.workflows.values():
-        by_name.setdefault(workflow.name, workflow)
+    """Everything in the module that may have runs, one for each name and version label; what is meant comes last.
+
+    What an engine is given last serves new runs, so a module's own definitions follow those that it imports.
+    """
+    found: dict[tuple[str, str], Workflow[..., Any]] = {}
     for task in loaded.tasks.values():
-        if task.name not in by_name:
-            by_name[task.name] = workflow_of(task)
-    return tuple(by_name.values())
+        found.setdefault((task.name, ""), workflow_of(task))
+    own = set(loaded.own_workflows)
+    for is_own in (False, True):
+        for name, workflow in loaded.workflows.items():
+            if (name in own) is is_own:
+                found.pop((workflow.name, workflow.label), None)
+                found[workflow.name, workflow.label] = workflow
+    found.pop((first.name, first.label), None)
+    return (*found.values(), first)

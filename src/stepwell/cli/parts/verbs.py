@@ -1,4 +1,4 @@
-"""Pause, resume, cancel and retry: asked for in the run's mailbox, then seen to here when no process drives."""
+"""Verbs for one run: asked for in its mailbox, then seen to here when no process drives."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from stepwell.cli.parts.reporting import report
 from stepwell.cli.parts.screens import screen_for
 from stepwell.cli.parts.targets import LABEL, Target, find_target
 from stepwell.errors import StoreBusy, TargetError
+from stepwell.handle import Run
 from stepwell.model.entries import OnChange
 from stepwell.model.lifecycle import SET_ASIDE, TERMINAL
 from stepwell.model.state import State
 from stepwell.stores.protocol import RunRow
 
-Verb: TypeAlias = Literal["pause", "resume", "cancel", "retry"]
+Verb: TypeAlias = Literal["pause", "resume", "cancel", "retry", "state", "upgrade", "rerun", "fork"]
 
 HEARD_SECONDS: Final = 2.0
 """How long is waited for the process that drives to act on what was asked for, so that it can be said."""
@@ -35,6 +36,10 @@ _DONE: Final[dict[Verb, str]] = {
     "resume": "resumed",
     "cancel": "cancelled",
     "retry": "retried",
+    "state": "edited",
+    "upgrade": "upgraded",
+    "rerun": "run",
+    "fork": "run",
 }
 
 
@@ -70,10 +75,41 @@ async def _ask(call: Call, verb: Verb, text: str, post: Callable[[Stepwell, RunR
         is_forsaken = verb == "resume" and row.status not in SET_ASIDE | TERMINAL and driver is None
         if not is_forsaken:  # one that was under way when its process ended needs nothing but somebody to drive it
             await post(app, row)
-        root = row if row.root == row.run_id else await app.store.get(row.root)
-        target = row.labels.get(LABEL) or (root.labels.get(LABEL, "") if root is not None else "")
+        target = await target_of(app, row)
         steps_done = (await app.state(row.run_id)).completed
     return Asked(verb, row, target, driver, undo, steps_done)
+
+
+async def target_of(app: Stepwell, row: RunRow) -> str:
+    """Where the run's code is found again: its own label, or that of the run at the top of its tree; "" if unknown."""
+    root = row if row.root == row.run_id else await app.store.get(row.root)
+    return row.labels.get(LABEL) or (root.labels.get(LABEL, "") if root is not None else "")
+
+
+async def branch(
+    call: Call, verb: Verb, text: str, create: Callable[[Stepwell, RunRow], Awaitable[Run[Any]]]
+) -> Asked:  # Any: whatever it returns
+    """Find the run, make another one of it, and see who will drive that; the answer is about the new run."""
+    async with client(call) as app:
+        made = await create(app, await find_run(app, text))
+        row = await app.get(made.id)
+        steps_done = (await app.state(row.run_id)).completed
+        return Asked(verb, row, await target_of(app, row), await driver_of(call), steps_done=steps_done)
+
+
+def drive_branch(call: Call, asked: Asked, origin: str, *, no_drive: bool) -> int:
+    """Say which run was made, and drive it here unless another process does."""
+    row = asked.row
+    if asked.driver is None and not no_drive:
+        call.say(f"{words.dim('new run')} {row.run_id} {words.dim('of')} {origin}")
+        return drive_here(call, asked, beyond=0)
+    if call.json:
+        call.document({"run": row.run_id, "origin": origin, "status": row.status, "driver": asked.driver})
+        return OK
+    call.answer(row.run_id)
+    follow = call.command("resume", row.run_id)
+    call.say(f"{asked.driver} drives it" if asked.driver else f"nobody drives this store now; drive it with:  {follow}")
+    return OK
 
 
 def leave_to_driver(call: Call, asked: Asked, reached: Callable[[RunRow], bool]) -> int:

@@ -17,7 +17,7 @@ from stepwell.stores.tables import Admission, Queue, QueueRow
 def admit(data: MemoryData, name: str, *, now: int, limit: int, at: Callable[[str], None]) -> Admission:
     """Let runs of a queue in, as its limits allow. `at` is called before the first one is."""
     queue = data.queues.get(name) or Queue(name=name)
-    choice = choose(queue, _Line(data, name, now), now=now, limit=limit)
+    choice = choose(queue, MemoryLine(data, name, now), now=now, limit=limit)
     by_number = {data.terms[row.run_id].number: row for row in data.runs.values() if is_held(row)}
     if choice.numbers:
         at("rows")
@@ -46,7 +46,7 @@ def is_under_way(row: RunRow) -> bool:
     return bool(row.queue) and row.held_until is None and row.status not in TERMINAL
 
 
-class _Line:
+class MemoryLine:
     """The `Line` of one queue."""
 
     def __init__(self, data: MemoryData, name: str, now: int) -> None:

@@ -150,6 +150,12 @@ class MemoryStore(Changes):
         self.data.row(run_id, self.url)
         return self.data.journals[run_id][after : after + max(0, limit)]
 
+    async def read_many(self, run_ids: Sequence[str], *, limit: int) -> dict[str, list[Stored]]:
+        """See `Store.read_many`."""
+        self._check()
+        journals = self.data.journals
+        return {run_id: journals[run_id][: max(0, limit)] for run_id in run_ids if run_id in self.data.runs}
+
     async def blob(self, digest: str) -> bytes:
         """See `Store.blob`."""
         self._check()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -90,6 +90,28 @@ def entries(session: Session, run_id: str, *, after: int, limit: int) -> list[St
                 f"run {run_id}: the journal ends at entry {after}, its row says {next_seq - 1}; check the store"
             )
     return found
+
+
+def heads(session: Session, run_ids: Sequence[str], *, limit: int) -> dict[str, list[Stored]]:
+    """The first entries of several runs, each checked; those whose journals are not in order are left out."""
+    if limit <= 0 or not run_ids:
+        return {}
+    names: dict[int, str] = {}
+    missing: dict[str, int] = {}
+    for run, run_id, next_seq in session.among("positions", run_ids):
+        names[run] = run_id
+        missing[run_id] = min(limit, next_seq - 1)
+    found: dict[str, list[Stored]] = {run_id: [] for run_id in missing}
+    for run, *columns in session.among("heads", tuple(names), tail=(limit,)):
+        run_id = names[run]
+        head = found.get(run_id)
+        if head is None or len(head) == missing[run_id]:
+            continue
+        try:
+            head.append(stored(run_id, len(head) + 1, columns))
+        except CorruptJournal:
+            del found[run_id]
+    return {run_id: head for run_id, head in found.items() if len(head) == missing[run_id]}
 
 
 def blob(session: Session, digest: str) -> bytes:

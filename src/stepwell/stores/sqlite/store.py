@@ -208,6 +208,10 @@ class SqliteStore:
         """See `Store.read`."""
         return await self._read(lambda session: reading.entries(session, run_id, after=after, limit=limit))
 
+    async def read_many(self, run_ids: Sequence[str], *, limit: int) -> dict[str, list[Stored]]:
+        """See `Store.read_many`."""
+        return await self._read(lambda session: reading.heads(session, run_ids, limit=limit))
+
     async def blob(self, digest: str) -> bytes:
         """See `Store.blob`."""
         return await self._read(lambda session: reading.blob(session, digest))

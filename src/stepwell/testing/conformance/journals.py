@@ -290,6 +290,18 @@ class JournalTests(Kit):
             assert await store.read("a", after=21) == []
             assert await store.read("a", limit=0) == []
 
+    async def test_the_beginnings_of_many_journals_are_read_together(self) -> None:
+        async with self.driver() as store:
+            names = [f"r{n}" for n in range(70)]
+            await asyncio.gather(*(store.create(new_run(name, owner="w1")) for name in names))
+            await asyncio.gather(*(store.append(appended(name, 2, name, "y", "z")) for name in names[::2]))
+            found = await store.read_many([*reversed(names), "nobody"], limit=3)
+            assert sorted(found) == sorted(names)
+            assert found == {name: await store.read(name, limit=3) for name in names}
+            assert [len(found[name]) for name in names[:3]] == [3, 1, 3]
+            assert await store.read_many(["nobody"], limit=3) == {}
+            assert await store.read_many([], limit=3) == {}
+
     async def test_reading_a_run_that_does_not_exist_is_refused(self) -> None:
         async with self.client() as store:
             with refused(RunNotFound, "nobody"):

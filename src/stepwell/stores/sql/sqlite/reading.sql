@@ -6,6 +6,12 @@ SELECT id, next_seq FROM runs WHERE run_id = ?
 -- name: entries
 SELECT seq, epoch, kind, body, crc FROM journal WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?
 
+-- name: positions
+SELECT id, run_id, next_seq FROM runs WHERE run_id IN ([?]*)
+
+-- name: heads
+SELECT run, seq, epoch, kind, body, crc FROM journal WHERE run IN ([?]*) AND seq <= ? ORDER BY run, seq
+
 -- name: blob
 SELECT size, crc, data FROM blobs WHERE hash = ?
 

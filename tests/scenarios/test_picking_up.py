@@ -1,0 +1,74 @@
+"""Which runs go on when a process picks up those of another one?"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepwell import Stepwell, ctx, task, workflow
+from stepwell.engine.reading import HEAD
+
+LONG = 2 * HEAD
+
+
+@task
+async def double(number: int) -> int:
+    return 2 * number
+
+
+@workflow
+async def collect(steps: int) -> int:
+    total = 0
+    for number in range(steps):
+        total += await double(number)
+    return total + await ctx.signal("last", int)
+
+
+async def finished(app: Stepwell, name: str) -> int:
+    await app.signal(name, "last", 1)
+    run = app.handle(name)
+    return int(await run.result())
+
+
+def test_runs_with_short_and_long_journals_are_picked_up_together(play: Callable[..., Any]) -> None:
+    async def scenario(make: Callable[..., Stepwell]) -> None:
+        sizes = {"empty": 0, "short": 3, "full": (HEAD - 4) // 2, "more": HEAD // 2, "long": LONG}
+        async with make() as app:
+            await asyncio.gather(*(app.start(collect, steps, id=name) for name, steps in sizes.items()))
+            while (await app.counts()).get("waiting", 0) < len(sizes):
+                await asyncio.sleep(0)
+        async with make(workflows=[collect]) as app:
+            for name, steps in sizes.items():
+                assert await finished(app, name) == steps * (steps - 1) + 1
+                again = [one for one in await app.entries(name) if getattr(one.entry, "attempt", 1) > 1]
+                assert not again, "no step runs twice"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("seq", [1, 4])
+def test_a_damaged_journal_keeps_no_other_run_from_going_on(tmp_path: Path, seq: int) -> None:
+    path = tmp_path / "runs.db"
+
+    async def scenario() -> None:
+        async with Stepwell(f"sqlite:///{path}") as app:
+            await asyncio.gather(*(app.start(collect, 3, id=f"r{n}") for n in range(20)))
+            while (await app.counts()).get("waiting", 0) < 20:
+                await asyncio.sleep(0)
+        file = sqlite3.connect(path)
+        assert file.execute(
+            "UPDATE journal SET crc = crc + 1 WHERE seq = ? AND run = (SELECT id FROM runs WHERE run_id = 'r7')", (seq,)
+        ).rowcount
+        file.commit()
+        file.close()
+        async with Stepwell(f"sqlite:///{path}", workflows=[collect], grace="0s") as app:
+            await app.signal("r7", "last", 1)
+            assert [await finished(app, f"r{n}") for n in range(20) if n != 7] == [7] * 19
+            assert (await app.counts()).get("completed") == 19
+
+    asyncio.run(scenario())
