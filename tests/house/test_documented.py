@@ -7,18 +7,19 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
 import click
 import pytest
 from package import ROOT, SOURCE
-from test_exports import PUBLIC
+from test_exports import PUBLIC, public
 
 import stepwell
-from stepwell import errors
+from stepwell import errors, logging, testing
 from stepwell.app import Durability, Stepwell
+from stepwell.authoring.queue import Queue
 from stepwell.authoring.ctx import ctx
 from stepwell.cli import main as entry
 from stepwell.engine.limits import Limits
@@ -26,12 +27,19 @@ from stepwell.handle import Run
 from stepwell.model import entries
 from stepwell.model.lifecycle import MEANING, NEXT, Status
 from stepwell.model.retry import Retry
+from stepwell.stores.protocol import MessageKind
+from stepwell.testing.kit import Bench
+from stepwell.testing.runs import BenchRun
 
 REFERENCE = ROOT / "docs" / "reference"
 
 
-def page(name: str) -> str:
-    return (REFERENCE / f"{name}.md").read_text("utf-8")
+def page(*names: str) -> str:
+    return "\n".join((REFERENCE / f"{name}.md").read_text("utf-8") for name in names)
+
+
+PYTHON = ("python", "running")
+"""The pages about writing workflows and about running them."""
 
 
 def missing(names: Iterable[str], text: str) -> list[str]:
@@ -51,34 +59,53 @@ def test_the_generated_parts_say_what_the_code_says() -> None:
 
 
 def test_every_public_name_is_in_the_reference() -> None:
-    assert not missing(PUBLIC, page("python"))
+    assert not missing(PUBLIC, page(*PYTHON))
 
 
-@pytest.mark.parametrize("public", [stepwell.task, stepwell.workflow, Stepwell, Stepwell.start, Retry, Limits])
+@pytest.mark.parametrize(
+    "public", [stepwell.task, stepwell.workflow, Stepwell, Stepwell.start, Stepwell.schedule, Retry, Limits, Queue]
+)
 def test_every_option_is_in_the_reference(public: Callable[..., object]) -> None:
-    assert not missing((f"{name}:" for name in options(public) if name not in ("args", "kwargs")), page("python"))
+    assert not missing((f"{name}:" for name in options(public) if name not in ("args", "kwargs")), page(*PYTHON))
 
 
-def test_every_option_of_the_decorators_and_of_stepwell_is_explained() -> None:
-    for public in (stepwell.task, stepwell.workflow, Stepwell, Retry):
-        explained = inspect.getdoc(public) or ""
-        wanted = [name for name in options(public) if not re.search(rf"\b{name}\b", explained)]
-        assert not wanted, f"{public}: its docstring says nothing of {wanted}"
+@pytest.mark.parametrize("public", [stepwell.task, stepwell.workflow, Stepwell, Stepwell.start, Retry, Queue, Bench])
+def test_every_option_of_what_users_write_is_explained(public: Callable[..., object]) -> None:
+    explained = inspect.getdoc(public) or ""
+    wanted = [name for name in options(public) if not re.search(rf"\b{name}\b", explained)]
+    assert not wanted, f"{public}: its docstring says nothing of {wanted}"
 
 
 def test_every_verb_of_ctx_is_in_the_reference() -> None:
     assert not missing((f"ctx.{name}" for name in dir(type(ctx)) if not name.startswith("_")), page("python"))
+    assert not missing((f"ctx.sync.{name}" for name in dir(type(ctx.sync)) if name[0] != "_"), page("python"))
 
 
 @pytest.mark.parametrize(("kind", "variable"), [(Stepwell, "app"), (Run, "run")])
 def test_every_method_is_in_the_reference(kind: type, variable: str) -> None:
-    assert not missing((f"{variable}.{name}" for name in vars(kind) if not name.startswith("_")), page("python"))
+    assert not missing((f"{variable}.{name}" for name in public(kind)), page("running"))
+
+
+def test_every_name_of_the_testing_kit_is_in_the_reference() -> None:
+    assert not missing((f"## `{name}`" for name in testing.__all__), page("testing"))
+    for kind, variable in ((Bench, "bench"), (BenchRun, "run")):
+        assert not missing((f"`{variable}.{name}`" for name in public(kind)), page("testing"))
+
+
+def test_every_name_of_logging_is_in_the_reference() -> None:
+    own = [name for name, value in vars(logging).items() if getattr(value, "__module__", "") == logging.__name__]
+    assert "install" in own
+    assert not missing((f"### `{name}`" for name in own), page("running"))
 
 
 def test_every_entry_is_in_the_reference() -> None:
     kinds = [kind.__struct_config__.tag for kind in get_args(entries.AnyEntry)]
     assert len(kinds) > 15
     assert not missing(kinds, page("entries"))
+
+
+def test_every_kind_of_message_is_in_the_reference() -> None:
+    assert not missing((f"| `{kind}` |" for kind in get_args(MessageKind)), page("entries"))
 
 
 def test_every_status_is_explained_and_drawn() -> None:
@@ -103,16 +130,27 @@ def test_every_durability_is_explained_in_its_how_to() -> None:
     assert not missing((f'`"{mode}"`' for mode in get_args(Durability)), text)
 
 
+def commands(group: click.Group, path: str) -> Iterator[str]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        yield f"{path} {name}"
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+
+
 def test_every_command_of_the_command_line_is_in_the_reference() -> None:
     group = next(value for value in vars(entry).values() if isinstance(value, click.Group))
-    commands = group.list_commands(click.Context(group))
-    assert commands
-    assert not missing((f"stepwell {name}" for name in commands), page("cli"))
+    found = list(commands(group, "stepwell"))
+    assert len(found) > 20
+    assert not missing((f"# `{name}`" for name in found), page("cli"))
 
 
 GLOSSARY = """
-    attempt entry executor identity journal lease mailbox path program recover replay resume retry run runner scope
-    signal state step store task turn wait worker workflow
+    alias answer attempt bench branch chunk client compensation deadline debounce entry event executor firing fork
+    identity inbox input journal label lease lint mailbox message occasion orphan path patch pause program queue recover
+    replay rerun resume retry run runner saga schedule scope select signal singleton snapshot state step store stream stub
+    subscription task timer topic transactional trigger turn upgrade usage version wait worker workflow
 """
 
 

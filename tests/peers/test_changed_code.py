@@ -41,7 +41,8 @@ async def broken(name: str) -> str:
 
 
 def flow(body: Callable[..., Any]) -> Workflow[..., Any]:
-    return workflow(name="flow")(body)
+    made: Workflow[..., Any] = workflow(name="flow")(body)
+    return made
 
 
 @flow

@@ -1,8 +1,9 @@
-"""Are limits kept, and nobody starved or stopped by others? Queues, rates and slow work, as other engines prove them."""
+"""Are limits kept, and is nobody starved or stopped by others? Queues, rates and slow work."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -125,16 +126,12 @@ def test_parents_that_wait_for_children_in_their_own_full_queue_come_to_their_en
 @pytest.mark.parametrize(("policy", "kept"), [("refuse", "first"), ("attach", "first"), ("replace", "second")])
 def test_of_two_runs_that_exclude_each_other_the_policy_says_which_goes_on(policy: Any, kept: str) -> None:
     with Bench() as bench:
-        first = bench.wait_for(bench.app.start(stays, "a", id="first", singleton="k"))
-        try:
-            second = bench.wait_for(bench.app.start(stays, "b", id="second", singleton="k", on_conflict=policy))
-        except RunExists:
-            assert policy == "refuse"
-            second = first
-        bench.settle()
+        first = second = bench.start(stays, "a", id="first", singleton="k")
+        with pytest.raises(RunExists) if policy == "refuse" else contextlib.nullcontext():
+            second = bench.start(stays, "b", id="second", singleton="k", on_conflict=policy)
         assert second.id == kept
-        assert bench.handle(kept).result() == ("a" if kept == "first" else "b")
-        assert bench.handle("first").status == ("cancelled" if policy == "replace" else "completed")
+        assert second.result() == ("a" if kept == "first" else "b")
+        assert first.status == ("cancelled" if policy == "replace" else "completed")
 
 
 def test_starts_that_race_for_one_id_are_one_run(play: Callable[..., Any]) -> None:

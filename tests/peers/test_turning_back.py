@@ -1,4 +1,4 @@
-"""Is the past safe with retry, rerun and fork? Refusals leave it alone, and what it has told the world is not told again."""
+"""Is the past safe with retry, rerun and fork? Refusals leave it alone, and what was told is not told again."""
 
 from __future__ import annotations
 

@@ -57,11 +57,11 @@ async def hold(item: str) -> str:
 class Row:
     """An edit, and what is expected of it.
 
-    The crash comes when the run waits for something from outside, or with `in_flight` when so many attempts run. `go`
-    says whether a signal of that name is sent after recovery. `paused` are parts of the difference with which the run
-    is paused; it is then resumed with `resume`. `failed` are parts of the error that the run fails with. `orphans` are
-    records that are left over in the end (open ones are cancelled when the run ends). `replayed` is what a replay said
-    before recovery.
+    The crash comes when the run waits for something from outside, or with `in_flight` or `children` when so many
+    attempts or child runs are under way. `go` says whether a signal of that name is sent after recovery. `paused` are
+    parts of the difference with which the run is paused; it is then resumed with `resume`. `failed` are parts of the
+    error that the run fails with. `orphans` are records that are left over in the end (open ones are cancelled when the
+    run ends). `replayed` is what a replay said before recovery.
     """
 
     before: Workflow[..., Any]
@@ -69,6 +69,7 @@ class Row:
     args: tuple[object, ...] = ()
     others: tuple[Workflow[..., Any], ...] = ()
     in_flight: int = 0
+    children: int = 0
     go: bool = True
     result: object = None
     ran: Sequence[str] = ()
@@ -773,6 +774,27 @@ def a_child_run_gets_another_input() -> Row:
     )
 
 
+@edit
+def a_child_run_under_way_moves_into_a_gather() -> Row:
+    @workflow
+    async def child() -> str:
+        found = await hold("A")
+        return found
+
+    @flow
+    async def before() -> list[str]:
+        return [await fetch("A"), await child()]
+
+    @flow
+    async def after() -> list[str]:
+        async def get() -> str:
+            return await child()
+
+        return list(await asyncio.gather(get(), fetch("A")))
+
+    return Row(before, after, children=1, result=["held A", "got A"], ran=["hold A"])
+
+
 # -- the body as a whole ----------------------------------------------------------------------------------------------
 
 
@@ -970,6 +992,8 @@ class Play:
 
     async def _has_come_to_rest(self, app: Stepwell) -> bool:
         state = await app.state("run")
+        if self.row.children:
+            return len(state.steps) >= self.row.children and "hold A" in ran
         if self.row.in_flight:
             return state.attempts_in_flight >= self.row.in_flight
         is_short = any(wait.due is not None and wait.due - wait.at < 100_000 for wait in state.waits.values())

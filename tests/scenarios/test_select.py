@@ -116,7 +116,7 @@ async def is_cancelled(app: Stepwell, run: str) -> bool:
 PAIRS = [(winner, loser) for winner in BRANCHES for loser in BRANCHES if winner != loser]
 
 
-@pytest.mark.parametrize(("winner", "loser"), PAIRS, ids="-".join)
+@pytest.mark.parametrize(("winner", "loser"), PAIRS, ids=[f"{one}-before-{other}" for one, other in PAIRS])
 def test_the_first_wins_and_the_other_is_withdrawn(play: Play, winner: str, loser: str) -> None:
     clock = HandClock()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from stepwell.engine.verbs import VerbBody
-from stepwell.errors import CorruptJournal, RunExists
+from stepwell.errors import CorruptJournal, RequestRefused, RunExists
 from stepwell.model.codec import content_hash
 from stepwell.model.commands import AnyCommand, CompleteAttempt, FailAttempt, RecordValue, StartAttempt
 from stepwell.model.entries import NO_PAYLOAD, RunCreated, StepCompleted, StepFailed
@@ -103,9 +104,10 @@ class ChildDesk:
             error = Failure(type_name(RunExists), text, retryable=False)
             body = msgspec.json.encode(ChildBody(request.path, error=error))
             news = NewMessage(runner.run_id, "child", str(request.path), body, runner.engine.clock.now())
-            told = await runner.engine.insist(lambda: runner.store.post(news))
-            if told is not None:
-                runner.posted(told)
+            with contextlib.suppress(RequestRefused):  # it has ended meanwhile
+                told = await runner.engine.insist(lambda: runner.store.post(news))
+                if told is not None:
+                    runner.posted(told)
         elif (row.workflow, row.input_hash) != (request.workflow.name, content_hash(bytes(request.input))):
             _log.warning(
                 "run %s: %s of %s or with another input; nothing was started", runner.run_id, place, row.workflow

@@ -221,9 +221,8 @@ class Claims:
         self._engine.runners[row.run_id] = runner
         for message in self._early.pop(row.run_id, ()):
             runner.inbox.receive(message)
-        if (
-            row.epoch == 1
-        ):  # nobody has driven it here: a fork's or an imported run's questions are not in the inbox yet
+        if row.epoch == 1 and state.waits:  # a fork or an imported run: nobody here was told of its questions yet
+            runner.now = max(self._engine.clock.now(), state.updated_at)
             for wait in tuple(state.waits.values()):
                 runner.questions.noticed(wait)
         runner.wake()

@@ -77,7 +77,7 @@ class Ledger:
     @property
     def reaches_out(self) -> bool:
         """Whether others are part of what is to be written: they hear of it only by a commit, and are waited for."""
-        return bool(self.new_runs or self.posts or self.events or self.opened)
+        return bool(self.new_runs or self.posts or self.events or self.opened or self.closed)
 
     def stow(self, payload: msgspec.Raw) -> tuple[msgspec.Raw, str]:
         """What an entry carries for a payload: itself, or the hash under which it is kept."""

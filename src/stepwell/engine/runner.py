@@ -383,6 +383,8 @@ class Runner:
         self.engine.committed(self, append)
         if self.gone:
             return
+        if append.children:
+            self.children.committed()
         if append.release:
             self._leave()
             return
@@ -391,8 +393,6 @@ class Runner:
             return
         if append.opened:
             self.waits.committed()
-        if append.children:
-            self.children.committed()
         self.streams.committed()
         self._act(launches if self._sync else _in_store(launches))
         self._rest()

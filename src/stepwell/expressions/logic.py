@@ -52,7 +52,6 @@ class Rule:
         except DataLogicError as error:
             raise DefinitionError(f"the condition {self.source.decode()[:300]} fails on this data: {error}") from None
 
-
     def value(self, data: bytes) -> bytes:
         """What the rule gives for this JSON, as JSON.
 

@@ -22,7 +22,7 @@ from stepwell.errors import ArgumentError, DefinitionError, Unserialisable
 from stepwell.model.codec import ValueCodec, content_hash, is_typed
 from stepwell.model.commands import RecordValue, SetState
 from stepwell.model.entries import NULL, StateSet, ValueKind
-from stepwell.model.ids import StepPath
+from stepwell.model.ids import StepPath, run_id
 from stepwell.programs.asks import Asks, Decoder, Pending, check_size
 from stepwell.programs.protocol import ChildRequest, Note, PublishEvent, StepRequest
 from stepwell.programs.turnloop import Scope, TurnLoop
@@ -288,7 +288,7 @@ class Body:
             workflow=workflow,
             input=data,
             fingerprint=content_hash(bytes(data)),
-            run_id=workflow.options.id or "",
+            run_id=run_id(workflow.options.id) if workflow.options.id else "",
             awaited=awaited,
             new_identity=False,
         ).named(self.identity.run_id)

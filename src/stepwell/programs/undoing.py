@@ -76,6 +76,7 @@ class Undoing:
         self._is_cancelling = is_cancelling
         self._undone: list[BaseException] = []
         self._failed: list[StepFailed] = []
+        self._undoing: set[asyncio.Task[None]] = set()
         self._moment = 0
         self._heard: dict[StepPath, int] = {}
         self._last_cancelled = 0
@@ -125,7 +126,8 @@ class Undoing:
             for task in left:
                 if task not in told:
                     told.add(task)
-                    task.cancel()
+                    if task not in self._undoing:
+                        task.cancel()
             try:
                 await asyncio.wait(left)
             except asyncio.CancelledError:  # it is ending already
@@ -150,6 +152,7 @@ class Undoing:
         if isinstance(error, asyncio.CancelledError):
             self._last_cancelled = self._moment
         work = self._loop.create_task(self._run(saga), name="undo", scope=saga.scope)
+        self._undoing.add(work)
         while not work.done():
             try:
                 await asyncio.wait((work,))

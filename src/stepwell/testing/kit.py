@@ -93,6 +93,7 @@ class Bench:
             "limits": limits,
             "warm_wait": warm_wait,
             "strict": strict,
+            "keep_events": None,  # what cleans up now and then would keep a bench from ever being idle
             "grace": 0,
         }
         self._chance = Random(seed)
@@ -206,17 +207,24 @@ class Bench:
     def start(self, target: Workflow[P, T] | Task[P, T], *args: Any, **options: Any) -> BenchRun[T]:
         """Start a run; arguments and keyword options are those of `Stepwell.start`.
 
-        Without `id=` runs are called after their workflow and numbered from 1: `order-1`.
+        Without `id=` runs are called after their workflow and numbered from 1: `order-1` (debounced ones are not: the
+        first start names them).
+
+        Raises:
+            ProcessDied: a crash point struck before a debounced start was answered.
         """
         workflow = workflow_of(target)
         if self._stand_ins.is_stubbed(workflow):
             raise ArgumentError(f"workflow {workflow.name} is stubbed; a stub stands for child runs, start another one")
-        if options.get("id") is None:
+        if options.get("id") is None and options.get("debounce") is None:
             self._started += 1
             options["id"] = f"{workflow.name}-{self._started}"
         self._known.setdefault((workflow.name, workflow.label), workflow)
-        self.verb(self.app.start(target, *args, **options), None)
-        return BenchRun(self, str(options["id"]))
+        started = self.verb(self.app.start(target, *args, **options), None)
+        id = options.get("id") if started is None else started.id
+        if id is None:
+            raise ProcessDied(f"the process died before the start of {workflow.name} was answered")
+        return BenchRun(self, str(id))
 
     def run(self, target: Workflow[P, T] | Task[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Start a run and give its result, letting time pass as far as that needs."""

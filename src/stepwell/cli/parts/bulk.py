@@ -80,7 +80,8 @@ def filter_of(wheres: Sequence[str]) -> Filter:
         raise click.BadParameter(
             f"there is no status {unknown[0]!r}; there are {', '.join(MEANING)}", param_hint="--where"
         )
-    return Filter(status=tuple(statuses), labels=labels, **fields)
+    where = Filter(status=tuple(statuses), labels=labels)
+    return msgspec.structs.replace(where, **fields)
 
 
 def for_all(call: Call, verb: str, many: Many, act: Callable[[Stepwell, Filter], Awaitable[BulkResult]]) -> int:
