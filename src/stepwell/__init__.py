@@ -16,6 +16,7 @@ from stepwell.errors import StepwellError as StepwellError
 from stepwell.model.cloudevents import CloudEvent as CloudEvent
 from stepwell.model.requests import Answer as Answer
 from stepwell.model.retry import Retry as Retry
+from stepwell.version import VERSION
 
 if TYPE_CHECKING:
     from stepwell.app import Stepwell as Stepwell
@@ -38,7 +39,7 @@ __all__ = [
     "task",
     "workflow",
 ]
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _LATER = {
     "Stepwell": "stepwell.app",

@@ -152,11 +152,11 @@ class Stepwell:
             self._stop()
             raise
 
-    def close(self) -> None:
-        """Stop driving, close the store, end the thread. Idempotent."""
+    def close(self, grace: Any = None) -> None:  # Any: a Duration, or None
+        """Stop driving, close the store, end the thread. Idempotent. See `stepwell.app.Stepwell.close`."""
         if self._app is not None:
             app, self._app = self._app, None
-            self.wait_for(app.close())
+            self.wait_for(app.close(grace))
         self._stop()
 
     def _stop(self) -> None:

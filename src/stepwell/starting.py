@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from random import Random
-from typing import Any, Final, Literal, TypeAlias, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, get_args
 
 import msgspec
 
@@ -13,7 +13,9 @@ from stepwell.engine.creation import Terms, fresh_id, new_run
 from stepwell.errors import ArgumentError, DefinitionError
 from stepwell.model.durations import Duration, micros
 from stepwell.stores.protocol import NewRun
-from stepwell.triggers.schedule import Moment, instant
+
+if TYPE_CHECKING:
+    from stepwell.triggers.schedule import Moment
 
 Durability: TypeAlias = Literal["sync", "async", "exit", "memory"]
 OnConflict: TypeAlias = Literal["attach", "refuse", "replace"]
@@ -143,6 +145,8 @@ def _refuse_contradictions(options: StartOptions) -> None:
 def _begin_at(options: StartOptions, now: int, debounce: int | None) -> int | None:
     delay, at = _duration(options, "delay"), options.get("at")
     if at is not None:
+        from stepwell.triggers.schedule import instant  # loaded when it is wanted
+
         return instant(at, "at")
     wait = delay if debounce is None else debounce
     return None if wait is None else now + wait

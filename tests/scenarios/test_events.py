@@ -376,7 +376,7 @@ def test_a_workflow_publishes_once_when_the_process_dies_at_the_step_beside_it()
 
     for when in ("before", "after", "committed"):
         with Bench() as bench:
-            bench.crash_at("plain", when)  # type: ignore[arg-type]  # one of its three
+            bench.crash_at("plain", when)
             assert bench.run(publishes) == 2
             assert bench.crashes == 1
             events = bench.wait_for(bench.app.events())
@@ -486,7 +486,8 @@ def test_an_event_published_while_nothing_runs_is_found_by_the_next_engine(play:
 def test_an_event_published_while_a_run_is_being_dropped_is_not_lost(play: Play) -> None:
     async def scenario(make: Play) -> None:
         async with make(warm_wait=0) as app:
-            append, publishing = app.store.append, []
+            append = app.store.append
+            publishing: list[asyncio.Future[bool]] = []
 
             def between(change: Any) -> Any:
                 if change.release and not publishing and change.status == "waiting":
@@ -506,7 +507,11 @@ def test_an_event_published_while_a_run_is_being_dropped_is_not_lost(play: Play)
 
 
 def _follow(answer: asyncio.Future[Any], done: asyncio.Future[Any]) -> None:
-    answer.add_done_callback(lambda one: done.done() or done.set_result(one.result()))
+    def told(one: asyncio.Future[Any]) -> None:
+        if not done.done():
+            done.set_result(one.result())
+
+    answer.add_done_callback(told)
 
 
 def test_an_event_published_after_a_slow_read_of_the_store_is_not_lost(play: Play) -> None:

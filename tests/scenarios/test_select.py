@@ -90,7 +90,7 @@ async def child_of(app: Stepwell, run: str) -> str:
 
 
 async def tags(app: Stepwell, run: str) -> list[str]:
-    return [one.entry.__struct_config__.tag for one in await app.entries(run)]
+    return [str(one.entry.__struct_config__.tag) for one in await app.entries(run)]
 
 
 async def is_open(app: Stepwell, run: str, kinds: tuple[str, ...]) -> bool:
@@ -154,8 +154,8 @@ def test_what_a_loser_did_not_take_is_there_for_a_later_wait(play: Play, loser: 
     async def waits_again() -> str:
         lost = ctx.signal("s", str) if loser == "signal" else ctx.event("e")
         name, _ = await ctx.select(won=ctx.signal("won"), lost=lost)
-        again = await (ctx.signal("s", str) if loser == "signal" else ctx.event("e"))
-        return f"{name}, then {again if loser == 'signal' else again.data}"
+        again = await ctx.signal("s", str) if loser == "signal" else (await ctx.event("e")).data
+        return f"{name}, then {again}"
 
     async def scenario(make: Play) -> None:
         async with make() as app:
@@ -334,7 +334,7 @@ def test_races_stand_in_races_and_in_gather(play: Play) -> None:
             )
             return f"{name} {value.value if isinstance(value, Selected) else value}"
 
-        return await asyncio.gather(outer("a"), outer("b"), inner("c"))
+        return list(await asyncio.gather(outer("a"), outer("b"), inner("c")))
 
     async def scenario(make: Play) -> None:
         async with make(workflows=[nested]) as app:

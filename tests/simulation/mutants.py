@@ -9,23 +9,41 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import stepwell.engine.runner
+import stepwell.engine.topics
 import stepwell.model.decide
+import stepwell.model.state
 import stepwell.programs.matching
+import stepwell.stores.admission
+import stepwell.stores.memory.transact
+import stepwell.usecases.streams
 from stepwell.app import Stepwell
 from stepwell.authoring.context import AttemptContext
 from stepwell.engine.children import ChildDesk
 from stepwell.engine.claiming import Claims
+from stepwell.engine.executor import Executor
 from stepwell.engine.inbox import Inbox
 from stepwell.engine.ledger import Ledger
 from stepwell.engine.mailboxes import Mailboxes
+from stepwell.engine.performing import Performance
+from stepwell.engine.questions import QuestionDesk
+from stepwell.engine.queueing import Queueing
 from stepwell.engine.runner import Runner
 from stepwell.engine.steps import StepDesk
+from stepwell.engine.streams import StreamDesk
+from stepwell.engine.topics import Subscription
 from stepwell.engine.verbs import VerbDesk
 from stepwell.engine.waits import WaitDesk
 from stepwell.engine.worker import Engine
+from stepwell.programs.body import Body
+from stepwell.programs.function import FunctionProgram
 from stepwell.programs.matching import Records
+from stepwell.programs.undoing import OneSaga, Undoing
+from stepwell.programs.waiting import Waiting
 from stepwell.stores.memory import MemoryStore
+from stepwell.stores.memory.content import MemoryData
 from stepwell.testing.simulation import simulate
+from stepwell.usecases.steering import Steering
 
 
 @dataclass(frozen=True)
@@ -136,7 +154,7 @@ MUTANTS = (
     mutant(
         "attempts are launched before their start is on disk",
         (Runner, "_append", "if not self._sync:", "if True:"),
-        (Runner, "_go_on", "if self._sync:", "if False:"),
+        (Runner, "_go_on", "launches if self._sync else _in_store(launches)", "_in_store(launches)"),
     ),
     mutant(
         "an append behind a refused one is given up",
@@ -163,7 +181,7 @@ MUTANTS = (
     ),
     mutant(
         "exit runs keep their children to themselves",
-        (Ledger, "reaches_out", "bool(self.new_runs or self.posts)", "False"),
+        (Ledger, "reaches_out", "self.new_runs or", ""),
     ),
     # -- messages -----------------------------------------------------------------------------------------------
     mutant("what was seen is ignored", (Runner, "_append", "self.inbox.seen() if release else 0", "1 << 60")),
@@ -198,8 +216,8 @@ MUTANTS = (
         "a late answer of the store shows taken messages again",
         (Mailboxes, "heard", "(message.run_id, message.id) in self._used_up", "False"),
     ),
-    mutant("a taken signal is not consumed", (WaitDesk, "_give", "self._runner.consume(message)", "pass")),
-    mutant("the last signal is taken first", (WaitDesk, "_match", "kept.popleft()", "kept.pop()")),
+    mutant("a taken signal is not consumed", (WaitDesk, "_satisfy_by", "self._runner.consume(message)", "pass")),
+    mutant("the last signal is taken first", (WaitDesk, "_give_signal", "kept.popleft()", "kept.pop()")),
     # -- claiming -----------------------------------------------------------------------------------------------
     mutant(
         "a caller that gives up waiting keeps the engine from its new run",
@@ -228,7 +246,7 @@ MUTANTS = (
         "a completed child is silent to a parent that is retried",
         (VerbDesk, "take", "runner.children.tell_parent(runner.state.output, runner.state.output_blob)", "pass"),
     ),
-    mutant("resuming does not look for kept signals", (Runner, "unpause", "self.waits.match_all()", "pass")),
+    mutant("waits of a paused run are satisfied", (WaitDesk, "next", "self._runner.state.pause is not None or", "")),
     mutant("resuming does not ask for steps again", (Runner, "unpause", "self.steps.unpause()", "pass")),
     mutant(
         "resuming asks again for what has just ended",
@@ -246,12 +264,14 @@ MUTANTS = (
         (
             StepDesk,
             "_complete",
-            "self._runner.deliver_later(entry, output)",
-            "[self._runner.deliver_later(entry, output) for _ in range(2)]",
+            "self._runner.body.deliver_later(entry, output)",
+            "[self._runner.body.deliver_later(entry, output) for _ in range(2)]",
         ),
         survives="the program hands an outcome to the call that waits for it, and no call waits twice",
     ),
-    mutant("an outcome is journaled and not delivered", (StepDesk, "_complete", "self._runner.deliver_later", "id")),
+    mutant(
+        "an outcome is journaled and not delivered", (StepDesk, "_complete", "self._runner.body.deliver_later", "id")
+    ),
     mutant("retries do not wait", (StepDesk, "_retry_later", "if at <= self._runner.engine.clock.now():", "if True:")),
     mutant("retries are not counted", (stepwell.model.decide, "_start_attempt", "step.attempt + 1", "step.attempt")),
     mutant("slots are not given back", (StepDesk, "_ended", "self._give_back(step)", "pass")),
@@ -265,14 +285,14 @@ MUTANTS = (
         survives="an attempt that is superseded is cancelled first, and a cancelled attempt reports nothing",
     ),
     # -- timers -------------------------------------------------------------------------------------------------
-    mutant("timers are not armed after a rebuild", (WaitDesk, "begin", "else known.due", "else None")),
-    mutant("timers ring early", (WaitDesk, "fire_due", "self._due[0][0] <= now", "self._due[0][0] <= now + 30_000")),
+    mutant("timers are not armed after a rebuild", (WaitDesk, "begin", "if wait.due is not None", "if not is_known")),
+    mutant("timers ring early", (WaitDesk, "_fire", "self._due[0][0] <= now", "self._due[0][0] <= now + 30_000")),
     # -- rebuilding a body --------------------------------------------------------------------------------------
     mutant(
         "outcomes are replayed in another order",
         (
-            Runner,
-            "_set_up",
+            Performance,
+            "set_up",
             "deque(self._program.recorded.deliveries)",
             "deque(sorted(self._program.recorded.deliveries, key=lambda one: str(getattr(one, 'path', ''))))",
         ),
@@ -291,4 +311,186 @@ MUTANTS = (
         (Records, "match", "and exact.fingerprint == fingerprint:", "and (exact.fingerprint == fingerprint or True):"),
         survives="the simulated code never changes between two lives of a run; tests/replay looks after code that does",
     ),
+    # -- people -------------------------------------------------------------------------------------------------
+    mutant("a taken answer is not consumed", (WaitDesk, "_hear", "self._runner.consume(message)", "pass")),
+    mutant(
+        "the first answer settles every question", (QuestionDesk, "_settle", "if not is_settled(", "if False and (")
+    ),
+    mutant(
+        "answers are not counted",
+        (
+            stepwell.model.state,
+            "_change_request",
+            "asked.answers.append((entry.by, bytes(entry.payload), entry.at))",
+            "pass",
+        ),
+    ),
+    mutant(
+        "a question that has ended stays in the inbox",
+        (QuestionDesk, "noticed", "self._runner.ledger.closed.append(id)", "pass"),
+    ),
+    mutant(
+        "an open wait is not shown", (QuestionDesk, "_show", "self._runner.ledger.opened[found.id] = found", "pass")
+    ),
+    mutant(
+        "a body does not hear that its question was taken back",
+        (QuestionDesk, "take", "runner.body.deliver_later(entry,", "id((entry,)), id("),
+    ),
+    mutant(
+        "reminders are forgotten when a body is rebuilt",
+        (WaitDesk, "begin", "self._remind_later(wait.path)", "is_known or self._remind_later(wait.path)"),
+    ),
+    # -- events -------------------------------------------------------------------------------------------------
+    mutant(
+        "what is published during a scan is missed",
+        (Subscription, "scanned", " and self._missed <= self._position", ""),
+    ),
+    mutant(
+        "a run given up is not woken by an event that it had not heard",
+        (MemoryStore, "_wake_if_unseen", " or self._has_unheard(append)", ""),
+    ),
+    mutant(
+        "a publisher does not wake those who wait",
+        (MemoryData, "publish", "self.wake(row, new.at)", "pass"),
+    ),
+    mutant(
+        "two waits of a subscription get the same event",
+        (Subscription, "take", "event = self._queue.popleft()", "event = self._queue[0]"),
+    ),
+    mutant(
+        "what is published in passing is for those who come later too",
+        (Subscription, "take", "not event.transient or event.at >= wait.at", "True"),
+    ),
+    mutant(
+        "a rebuilt subscription begins with the first event",
+        (stepwell.engine.topics, "subscription_for", "runner.state.cursors.get(name, 0)", "0"),
+    ),
+    mutant(
+        "filters are not asked",
+        (Subscription, "_fits", "self._rule is None or self._rule.holds(event.body)", "True"),
+    ),
+    mutant(
+        "a rebuilt body says again that it publishes",
+        (Body, "publish", "if path not in self._asks.recorded.values:", "if True:"),
+    ),
+    mutant(
+        "an event that is there keeps no others from waiting", (WaitDesk, "committed", "subscription.scan()", "pass")
+    ),
+    # -- races --------------------------------------------------------------------------------------------------
+    mutant(
+        "several waits are satisfied before the body moves",
+        (
+            Runner,
+            "_pump",
+            "self.waits.next(self.now):\n            self.body.advance()",
+            "self.waits.next(self.now):\n            pass",
+        ),
+    ),
+    mutant("losers go on waiting", (Waiting, "_first", "if is_ours and not future.done()", "if False")),
+    mutant("another than the winner wins", (Waiting, "_first", "if future.done()", "if not future.done()")),
+    # -- sagas --------------------------------------------------------------------------------------------------
+    mutant("what was done first is undone first", (Undoing, "_run", "saga.calls[-1]", "saga.calls[0]")),
+    mutant(
+        "a second cancellation stops the undoing",
+        (Undoing, "undo_all", "continue", "work.cancel()"),
+    ),
+    mutant(
+        "what undoes a cancelled run is not tried again",
+        (stepwell.model.decide, "_fail_attempt", ' or step.step == "compensation"', ""),
+    ),
+    mutant(
+        "a run that was undone is retried",
+        (stepwell.model.decide, "_decide_verb", "if state.undone:", "if False:"),
+        (Steering, "_refuse_undone", "and last.entry.undone", "and False"),
+    ),
+    mutant(
+        "a run that failed is not undone",
+        (FunctionProgram, "_end_with", "(ending.error is not None and undoing.root.calls)", "False"),
+    ),
+    mutant(
+        "what a body leaves behind is not waited for",
+        (FunctionProgram, "_end_with", "any(not task.done() for task in self._loop.tasks)", "False"),
+    ),
+    mutant(
+        "a block in good order forgets how to undo its work",
+        (OneSaga, "hand_over", "outer.calls += self.calls", "pass"),
+    ),
+    mutant(
+        "what is undone because something beside it failed does not count",
+        (FunctionProgram, "_fail", " or undoing.has_undone_after(steps)", ""),
+    ),
+    mutant(
+        "another call is forgotten when one was registered meanwhile",
+        (Undoing, "_run", "saga.calls.remove(call)", "saga.calls.pop()"),
+    ),
+    mutant(
+        "winding up cancels what is being undone",
+        (Undoing, "wind_up", "if task not in self._undoing:", "if True:"),
+    ),
+    mutant(
+        "a retry that goes on undoing withdraws the cancellation",
+        (stepwell.programs.matching, "_withdrawn_by", "and not retry.undoing", ""),
+        (stepwell.model.state, "_resume", "if not entry.undoing:", "if True:"),
+    ),
+    # -- child runs ---------------------------------------------------------------------------------------------
+    mutant(
+        "the end of a child is not waited for",
+        (Body, "_await_child", 'request.workflow.options.on_cancel == "wait"', "False"),
+    ),
+    mutant("an abandoned child is cancelled", (ChildDesk, "cancel", ' and step.on_cancel != "abandon"', "")),
+    # -- streams ------------------------------------------------------------------------------------------------
+    mutant("the last chunks are left out", (StreamDesk, "ended", "self._keep(stream)", "pass")),
+    mutant("each block counts from one", (StreamDesk, "_keep", "stream.count - len(chunks) + 1", "1")),
+    mutant(
+        "live chunks are read again from the journal",
+        (stepwell.usecases.streams, "_is_next", "heard[key] = chunk.number", "pass"),
+    ),
+    mutant(
+        "a live chunk overtakes those before it",
+        (stepwell.usecases.streams, "_is_next", "if chunk.number != heard.get(key, 0) + 1:", "if False:"),
+    ),
+    # -- transactions -------------------------------------------------------------------------------------------
+    mutant(
+        "what a transaction wrote stays when it is rolled back",
+        (
+            stepwell.stores.memory.transact,
+            "transaction",
+            'connection.execute("ROLLBACK")',
+            'connection.execute("COMMIT")',
+        ),
+    ),
+    mutant(
+        "the outcome of a transaction is not heard",
+        (StepDesk, "heard", "self._complete(body.path, body.attempt, body.output, {})", "pass"),
+    ),
+    mutant(
+        "a transaction whose outcome nobody wanted is done again",
+        (Executor, "_transact", 'key="once"', 'key=""'),
+    ),
+    mutant(
+        "what a transaction writes is on disk before its start",
+        (stepwell.engine.runner, "_in_store", "if attempt.task.options.transactional", "if False"),
+        (stepwell.engine.runner, "_not_in_store", "if not attempt.task.options.transactional", ""),
+    ),
+    # -- code that changes, edits, queues, triggers -------------------------------------------------------------
+    mutant(
+        "runs that went by a change go back", (Body, "patched", "if not known and self._asks.live:", "if not known:")
+    ),
+    mutant("an edit is not seen", (VerbDesk, "_set_state", "self._runner.body.hear_of_edit(entry)", "pass")),
+    mutant(
+        "one more goes into a queue than may",
+        (
+            stepwell.stores.admission._Turnstile,
+            "is_full",
+            "self._under_way[key] >= limit",
+            "self._under_way[key] > limit",
+        ),
+    ),
+    mutant(
+        "a full queue keeps children from their parents",
+        (stepwell.stores.admission, "choose", "if limit > 0 and line.stands_still(None):", "if False:"),
+    ),
+    mutant("room in a queue is not noticed", (Queueing, "committed", "append.status in TERMINAL or ", "")),
+    mutant("an occasion fires and starts nothing", (MemoryStore, "advance", "self._add_if_free(run)", "pass")),
+    mutant("a deadline passes unseen", (Runner, "_pump", "self.waits.check_deadline(self.now)", "pass")),
 )

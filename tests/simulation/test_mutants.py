@@ -14,7 +14,6 @@ RARE = {
     "messages that come while a run is picked up are dropped",
     "a completed child is silent to a parent that is retried",
     "a paused run holds its place",
-    "resuming does not look for kept signals",
     "what was done on the way out is taken for changed code",
     "a message that overtook another hides it",
     "appends are not fenced by seq",

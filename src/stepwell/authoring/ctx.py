@@ -37,6 +37,11 @@ _log = logging.getLogger("stepwell.user")
 
 
 def body_of(what: str) -> BodyContext:
+    """The workflow body that the calling code runs in; `what` it asks for is named when there is none.
+
+    Raises:
+        WorkflowBodyError: nothing runs here, or a task.
+    """
     context = current.get()
     if context is None:
         raise WorkflowBodyError(f"ctx.{what} works in a workflow that the engine runs; here nothing runs")

@@ -28,7 +28,7 @@ _SECTIONS: Final = {
     "Start": ("demo", "run", "tasks", "lint"),
     "Look": ("runs", "show", "graph", "journal", "logs", "state", "replay"),
     "People": ("inbox", "answer"),
-    "Steer": ("pause", "resume", "cancel", "retry", "signal"),
+    "Steer": ("pause", "resume", "cancel", "retry", "signal", "publish"),
     "Time": ("rerun", "fork", "upgrade"),
     "Plan": ("queues", "triggers"),
     "Keep": ("doctor", "backup", "gc", "snapshot"),

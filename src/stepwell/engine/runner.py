@@ -119,6 +119,7 @@ class Runner:
         self.ledger = Ledger(engine, store, state, epoch, committed=self._committed, lost=self.abandon)
         self.now = 0
         self._is_suspect = claims > 1
+        self._told = state.status
         self._sync = state.durability == "sync"
         self.body = Performance(self, records, blobs)
         self._releasing = False
@@ -344,7 +345,7 @@ class Runner:
             self._append((), release=True)
             return
         launches = self.steps.take_launches()
-        is_needed = ended or self.state.pause or self.ledger.reaches_out or _in_store(launches)
+        is_needed = ended or self.state.pause or self.ledger.reaches_out or _in_store(launches) or self._stands_still
         if self.state.durability == "exit" and not is_needed:
             self._act(launches)
             self._rest()
@@ -353,8 +354,14 @@ class Runner:
         if not self._sync and not ended:
             self._rest()
 
+    @property
+    def _stands_still(self) -> bool:
+        """Whether its queue must hear that it waits: perhaps for a child run which the queue keeps back for it."""
+        return bool(self.state.queue) and self.state.status == "waiting" and self._told != "waiting"
+
     def _append(self, launches: Launches, *, release: bool) -> None:
         self._is_suspect = False
+        self._told = self.state.status
         self._releasing = release
         state, wake_at = self.state, self._wake_at()
         seen = self.inbox.seen() if release else 0

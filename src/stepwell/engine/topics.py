@@ -15,8 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from stepwell.errors import StepwellError
-from stepwell.expressions import logic
-from stepwell.model.entries import WaitStarted
+from stepwell.model.entries import NULL, WaitStarted
 from stepwell.model.ids import SECOND, StepPath
 from stepwell.model.requests import read_event_spec
 from stepwell.stores.tables import Event, NewEvent
@@ -24,6 +23,7 @@ from stepwell.stores.tables import Event, NewEvent
 if TYPE_CHECKING:
     from stepwell.engine.runner import Runner
     from stepwell.engine.worker import Engine
+    from stepwell.expressions.logic import Rule
 
 PAGE = 200
 """Events read at a time, and about as many are kept in memory for one subscription."""
@@ -42,7 +42,7 @@ class Subscription:
         self.topic = topic
         self.takers: deque[StepPath] = deque()
         self._runner = runner
-        self._rule = None if where == logic.NO_RULE else logic.rule(where)
+        self._rule = _rule(where)
         self._since = since
         self._queue: deque[Event] = deque()
         self._position = cursor
@@ -254,3 +254,11 @@ def subscription_for(runner: Runner, wait: WaitStarted) -> tuple[str, Subscripti
     name = spec.subscription(wait.name)
     since = spec.since or runner.state.created_at
     return name, Subscription(runner, wait.name, bytes(spec.where), since, runner.state.cursors.get(name, 0))
+
+
+def _rule(where: bytes) -> Rule | None:
+    if where == bytes(NULL):
+        return None
+    from stepwell.expressions import logic  # loaded when it is wanted, as is the library behind it
+
+    return logic.rule(where)

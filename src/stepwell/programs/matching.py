@@ -206,8 +206,8 @@ class Records:
     def take_timer(self, path: StepPath, due: int, now: int) -> Record | None:
         """The record of a timer that is set at `now` for `due` (microseconds), within its scope.
 
-        The one that was due then, or lasted as long; else the one at this very path, whose due time then stays: how long
-        it is to last was edited.
+        The one that was due then, or lasted as long; else the one at this very path, whose due time stays although how
+        long it is to last was edited.
         """
         exact = self.by_path.get(path)
         if exact is not None and not exact.consumed and _due(exact) == due:

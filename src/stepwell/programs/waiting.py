@@ -11,13 +11,11 @@ import msgspec
 
 from stepwell.authoring.context import Question, Selected
 from stepwell.errors import ControlFlow, DefinitionError
-from stepwell.expressions import logic
 from stepwell.model import cloudevents
 from stepwell.model.codec import ValueCodec
 from stepwell.model.commands import StartWait
 from stepwell.model.durations import Duration, micros
 from stepwell.model.entries import NO_PAYLOAD, WaitKind
-from stepwell.model.forms import schema_of
 from stepwell.model.ids import SECOND, StepPath
 from stepwell.model.requests import Answer, EventSpec, InputSpec
 from stepwell.programs.asks import Asks, Decoder, Pending
@@ -43,6 +41,8 @@ class Waiting:
         self, topic: str, hint: object, where: object, timeout: Duration | None, since: datetime | None
     ) -> Coroutine[Any, Any, Any]:  # Any: a CloudEvent of the hint
         """Wait for an event; the order of the calls decides who gets which."""
+        from stepwell.expressions import logic  # loaded when it is wanted, as is the library behind it
+
         if not topic:
             raise DefinitionError("ctx.event needs the topic of the events that it waits for")
         path = self._path(f"event:{topic}")
@@ -57,6 +57,8 @@ class Waiting:
 
     def ask(self, question: Question) -> Coroutine[Any, Any, Any]:  # Any: an answer, or a list of `Answer`
         """Ask people."""
+        from stepwell.model.forms import schema_of  # loaded when it is wanted
+
         path = self._path(f"ask:{question.name}" if question.name else "ask")
         quorum = question.quorum
         if quorum is not None and (isinstance(quorum, bool) or quorum < 1):

@@ -7,7 +7,6 @@ registered by another distribution under the entry point group `stepwell.stores`
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import pkgutil
 import re
 from collections.abc import Callable
@@ -48,7 +47,9 @@ def open_store(url: str) -> Store:
 def known_stores() -> list[str]:
     """The names that a store's URL may begin with, in alphabetical order."""
     own = {module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if _own(module.name)}
-    return sorted(own | {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)})
+    from importlib import metadata  # slow to load, and only for stores that others wrote
+
+    return sorted(own | {point.name for point in metadata.entry_points(group=ENTRY_POINTS)})
 
 
 def _own(name: str) -> FromUrl | None:
@@ -59,6 +60,8 @@ def _own(name: str) -> FromUrl | None:
 
 
 def _installed(name: str) -> FromUrl | None:
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
+    from importlib import metadata
+
+    for point in metadata.entry_points(group=ENTRY_POINTS, name=name):
         return cast(FromUrl, point.load())  # an entry point's target has no type
     return None

@@ -173,7 +173,7 @@ def _check_event_trigger(world: World, trigger: TriggerRow) -> None:
     made = next(
         event.position
         for event in world.history
-        if isinstance(event, Committed) and isinstance(event.argument, TriggerRow) and event.argument.name == trigger.name
+        if isinstance(event, Committed) and getattr(event.argument, "name", "") == trigger.name
     )
     first: dict[int, int] = defaultdict(lambda: 0)
     for happened in world.history:

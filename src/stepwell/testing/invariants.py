@@ -211,11 +211,18 @@ def _check_steps(book: Book, jumps: bool) -> None:
 
 
 def _check_waits(book: Book, world: World, jumps: bool) -> None:
-    """A wait ends once; a timer does not ring before its time (by its process's clock)."""
+    """A wait ends once, and not during a pause; a timer does not ring before its time (by its process's clock)."""
     open_waits: dict[StepPath, WaitStarted] = {}
+    paused = False
     for one in book.written:
         entry = one.entry
+        if isinstance(entry, WaitSatisfied | WaitTimedOut | InputWithdrawn):
+            need(not paused, f"{book.name}: entry {one.seq} ends {entry.path} while the run is paused")
         match entry:
+            case RunPaused():
+                paused = True
+            case RunResumed():
+                paused = False
             case WaitStarted():
                 need(entry.path not in open_waits, f"{book.name}: entry {one.seq} starts {entry.path} again")
                 open_waits[entry.path] = entry

@@ -19,8 +19,8 @@ from stepwell.engine.limits import Limits
 from stepwell.errors import StepwellError, StoreError
 from stepwell.model.entries import kind_of
 from stepwell.stores.protocol import Append, Message, NewMessage, NewRun, RunRow
-from stepwell.stores.tables import Event as StoredEvent
 from stepwell.stores.tables import Admission, NewEvent
+from stepwell.stores.tables import Event as StoredEvent
 from stepwell.testing.drawing import QUEUES
 from stepwell.testing.scenes import has_change
 from stepwell.testing.scripts import bulky_child, echo, kid, play

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,12 +21,13 @@ from stepwell.model.ids import run_id
 from stepwell.model.state import replay
 from stepwell.model.versions import label_of
 from stepwell.stores.protocol import Filter, NewRun, RunRow, Store
-from stepwell.usecases import snapshots
 from stepwell.usecases.flow import BulkResult, able_to
-from stepwell.usecases.forking import begin_of, prefix, with_edits
 from stepwell.usecases.looking import Looking
 from stepwell.usecases.payloads import arguments, stowed, value_of
-from stepwell.usecases.replaying import Replayed, replay_run
+
+if TYPE_CHECKING:
+    from stepwell.usecases.replaying import Replayed
+    from stepwell.usecases.snapshots import TakenRun
 
 SNAPSHOT_TRIES = 50
 """How often a run that moves meanwhile is read again before its export gives up."""
@@ -118,6 +119,8 @@ class History(Looking):
             RunExists: `new_id` is taken.
             Unserialisable: an argument or value cannot be written.
         """
+        from stepwell.usecases.forking import begin_of, prefix, with_edits  # loaded when it is wanted
+
         if (before is None) == (at is None):
             raise RequestRefused("fork needs either before= (a step's path) or at= (the seq of an entry)")
         row = await self.get(id)
@@ -307,6 +310,8 @@ class History(Looking):
         Raises:
             RunNotFound: there is no such run.
         """
+        from stepwell.usecases.replaying import replay_run
+
         row = await self.get(id)
         if workflow is not None:
             code = workflow_of(workflow)
@@ -347,6 +352,8 @@ class History(Looking):
             RunNotFound: there is no such run.
             RequestRefused: it moves faster than it can be read.
         """
+        from stepwell.usecases import snapshots
+
         store = self._store_of(id)
         rows = [await self.get(id)]
         if tree:
@@ -365,8 +372,10 @@ class History(Looking):
                 found.append(row)
         return found
 
-    async def _moment_of(self, store: Store, id: str) -> snapshots.TakenRun:
+    async def _moment_of(self, store: Store, id: str) -> TakenRun:
         """The run at one moment: what its mailbox held while its journal did not grow."""
+        from stepwell.usecases import snapshots
+
         for _ in range(SNAPSHOT_TRIES):
             before = await self.get(id)
             messages = await store.mailbox(id)
@@ -389,6 +398,8 @@ class History(Looking):
             RunExists: an id is taken; nothing was created.
             ArgumentError: `id` is not usable.
         """
+        from stepwell.usecases import snapshots
+
         snapshot = snapshots.read(data)
         runs = snapshots.renamed(snapshot.runs, None if id is None else run_id(id))
         snapshots.refuse_orphans(runs)

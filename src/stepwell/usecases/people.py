@@ -8,7 +8,6 @@ import msgspec
 
 from stepwell.engine.questions import AnswerBody, RequestBody
 from stepwell.errors import NotAllowed, RequestNotFound, RequestRefused, WrongStatus
-from stepwell.model.checking import accept
 from stepwell.model.requests import InputRequest
 from stepwell.stores.protocol import MessageKind
 from stepwell.stores.tables import OpenWait
@@ -64,6 +63,8 @@ class People(UseCases):
             NotAllowed: it is addressed to others.
             WrongStatus: it has its answer already, or this person's.
         """
+        from stepwell.model.checking import accept  # loaded when it is wanted, as is the library behind it
+
         question = await self.request(id)
         if not _may(question, by):
             raise NotAllowed(

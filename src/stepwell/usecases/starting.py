@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 import msgspec
 
@@ -17,8 +17,10 @@ from stepwell.model.durations import Duration
 from stepwell.starting import Durability as Durability
 from stepwell.starting import OnConflict, Order, StartOptions, order, refuse_ambiguous
 from stepwell.stores.protocol import NewMessage, NewRun, RunRow
-from stepwell.triggers.schedule import Moment
 from stepwell.usecases.base import UseCases
+
+if TYPE_CHECKING:
+    from stepwell.triggers.schedule import Moment
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import sqlite3
 from pathlib import Path
@@ -12,6 +11,7 @@ from urllib.parse import quote
 from stepwell.errors import StoreUnusable
 from stepwell.stores.queries import SQL
 from stepwell.stores.sqlite.trouble import translated
+from stepwell.version import VERSION
 
 APPLICATION_ID: Final = 0x53574C31
 """`SWL1`, in the file's header: other programs' files are left alone."""
@@ -156,7 +156,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             for statement in _statements(file.read_text("utf-8")):
                 connection.execute(statement)
             if number == 1:
-                made = [("store_id", os.urandom(8).hex()), ("created_by", f"stepwell {_program_version()}")]
+                made = [("store_id", os.urandom(8).hex()), ("created_by", f"stepwell {VERSION}")]
                 connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", made)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {number}")
@@ -177,10 +177,3 @@ def _statements(text: str) -> list[str]:
             found.append(lines)
             lines = ""
     return found
-
-
-def _program_version() -> str:
-    try:
-        return importlib.metadata.version("stepwell")
-    except importlib.metadata.PackageNotFoundError:
-        return "from a source folder"
