@@ -19,8 +19,8 @@ from test_exports import PUBLIC, public
 import stepwell
 from stepwell import errors, logging, testing
 from stepwell.app import Durability, Stepwell
-from stepwell.authoring.queue import Queue
 from stepwell.authoring.ctx import ctx
+from stepwell.authoring.queue import Queue
 from stepwell.cli import main as entry
 from stepwell.engine.limits import Limits
 from stepwell.handle import Run
@@ -148,9 +148,9 @@ def test_every_command_of_the_command_line_is_in_the_reference() -> None:
 
 GLOSSARY = """
     alias answer attempt bench branch chunk client compensation deadline debounce entry event executor firing fork
-    identity inbox input journal label lease lint mailbox message occasion orphan path patch pause program queue recover
-    replay rerun resume retry run runner saga schedule scope select signal singleton snapshot state step store stream stub
-    subscription task timer topic transactional trigger turn upgrade usage version wait worker workflow
+    identity inbox input journal label lease lint mailbox message occasion orphan path patch pause program queue
+    recover replay rerun resume retry run runner saga schedule scope select signal singleton snapshot state step store
+    stream stub subscription task timer topic transactional trigger turn upgrade usage version wait worker workflow
 """
 
 

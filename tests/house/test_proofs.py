@@ -27,7 +27,7 @@ def rows(page: Path) -> list[list[str]]:
 
 @cache
 def names_in(file: Path) -> frozenset[str]:
-    """The tests of a file; in a class `Class::test`; rows of a table of edits as parameters of the test that runs them."""
+    """The tests of a file; in a class `Class::test`; rows of a table of edits as parameters of their test."""
     found = set()
     for node in ast.parse(file.read_text("utf-8")).body:
         if isinstance(node, ast.ClassDef):

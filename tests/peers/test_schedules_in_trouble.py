@@ -7,7 +7,7 @@ import itertools
 from random import Random
 from typing import Any
 
-from virtually import HOUR, Virtual
+from virtually import MINUTE, Virtual
 
 from stepwell import task, workflow
 from stepwell.app import Stepwell
@@ -48,17 +48,17 @@ def test_a_schedule_goes_on_when_the_store_is_back_and_catches_up() -> None:
     async def scenario() -> None:
         store = Unreachable(virtual.data)
         async with Stepwell(store, workflows=[nightly], clock=virtual.clock, chance=Random(1), grace=0) as app:
-            await app.schedule("n", nightly, "x", every="1h", catch_up="all")
-            await asyncio.sleep(2.5 * 3600)
+            await app.schedule("n", nightly, "x", every="1m", catch_up="all")
+            await asyncio.sleep(2.5 * 60)
             store.is_out_of_reach = True
-            await asyncio.sleep(3 * 3600)
+            await asyncio.sleep(3 * 60)
             store.is_out_of_reach = False
             assert store.refused > 0
-            await asyncio.sleep(2 * 3600)
+            await asyncio.sleep(2 * 60)
             firings = await app.firings("n")
             occasions = sorted(one.occasion for one in firings)
             assert len(occasions) == len(set(occasions)) == 7
-            assert {later - sooner for sooner, later in itertools.pairwise(occasions)} == {HOUR}
+            assert {later - sooner for sooner, later in itertools.pairwise(occasions)} == {MINUTE}
             assert len(await app.runs(Filter(status=("completed",)))) == 7
 
     virtual.play(scenario())

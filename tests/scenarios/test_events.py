@@ -514,6 +514,24 @@ def _follow(answer: asyncio.Future[Any], done: asyncio.Future[Any]) -> None:
     answer.add_done_callback(told)
 
 
+def test_an_event_told_to_an_engine_that_is_just_closing_is_found_by_the_next(play: Play) -> None:
+    async def scenario(make: Play) -> None:
+        async with make() as app:
+            await app.start(takes, id="t")
+            await until(lambda: waits(app.handle("t")))
+            await until(lambda: app.engine.topics.offered == 0 and not app.engine.runners["t"].waits.is_scanning)
+            runner = app.engine.runners["t"]
+            wake = runner.wake
+            runner.wake = lambda: None  # it has no more turns before it is given up
+            await app.publish("order.paid", "at the last moment")
+            await until(lambda: app.engine.topics.offered == 1)
+            runner.wake = wake
+        async with make(workflows=[takes]) as app:
+            assert await app.handle("t").result() == ["at the last moment"]
+
+    play(scenario)
+
+
 def test_an_event_published_after_a_slow_read_of_the_store_is_not_lost(play: Play) -> None:
     async def scenario(make: Play) -> None:
         async with make() as app:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -17,10 +18,10 @@ import msgspec
 from stepwell.model.durations import Duration
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from stepwell.authoring.task import Task
     from stepwell.authoring.workflow import Workflow
+
+P = ParamSpec("P")
 
 OnError: TypeAlias = Literal["raise", "collect"]
 
@@ -90,19 +91,39 @@ class WaitingContext(Protocol):
 class Saga(Protocol):
     """A block of a workflow whose work can be undone: what `async with ctx.saga()` gives."""
 
-    def compensate(
-        self, undo: Task[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> None:  # Any: whatever it returns
-        """When the block fails or is cancelled, run this as a step; the last that was said first."""
+    def compensate(self, undo: Task[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:  # Any: whatever it returns
+        """When the block fails or is cancelled, run `undo(*args)` as a step; the last that was said first."""
+
+
+class SagaBlock(Protocol):
+    """`async with ctx.saga():`, and the halves of it for code that does not run on the body's loop."""
+
+    async def __aenter__(self) -> Saga: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def enter(self) -> Saga:
+        """From here on this context is in the block."""
+
+    def leave(self) -> Saga:
+        """From here on it is not any more."""
 
 
 class BodyContext(Protocol):
     """What a workflow body may ask of the run that it is."""
 
     identity: Identity
-    state: MutableMapping[str, object]
     blocking: Awaiter | None
-    waits: WaitingContext
+
+    @property
+    def state(self) -> MutableMapping[str, object]:
+        """The run's own keys and values."""
+
+    @property
+    def waits(self) -> WaitingContext:
+        """What the body may wait for."""
 
     @property
     def cancelled(self) -> bool:
@@ -170,7 +191,7 @@ class BodyContext(Protocol):
     def saga(self) -> Saga:
         """The innermost saga that this code is in: a block's, or the whole run's."""
 
-    def open_saga(self) -> AbstractAsyncContextManager[Saga]:
+    def open_saga(self) -> SagaBlock:
         """A block with a saga of its own."""
 
     def patched(self, id: str) -> bool:

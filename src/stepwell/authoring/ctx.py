@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, MutableMapping
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 from uuid import UUID
@@ -15,7 +14,7 @@ from stepwell.authoring.context import (
     Identity,
     OnError,
     Question,
-    Saga,
+    SagaBlock,
     Selected,
     current,
 )
@@ -348,7 +347,7 @@ class _Ctx:
         """
         return body_of("select()").waits.select(branches)
 
-    def saga(self) -> AbstractAsyncContextManager[Saga]:
+    def saga(self) -> SagaBlock:
         """A block whose work is undone when it fails: `async with ctx.saga():` with `ctx.compensate(…)` inside.
 
         When the block is left by an exception or a cancellation, what was registered in it runs as steps, the last
@@ -363,7 +362,7 @@ class _Ctx:
         A compensation is retried as its task says. One that fails for good fails the run, visibly: what is left to
         undo waits until the run is retried, and goes on from there.
         """
-        body_of("compensate()").saga.compensate(undo, args, kwargs)
+        body_of("compensate()").saga.compensate(undo, *args, **kwargs)
 
     def patched(self, id: str) -> bool:
         """Whether this run goes the new way: `if ctx.patched("fraud-check"): … else: …`.

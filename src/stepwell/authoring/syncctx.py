@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
 
-from stepwell.authoring.context import Saga, Selected
+from stepwell.authoring.context import Saga, SagaBlock, Selected
 from stepwell.authoring.ctx import body_of, ctx
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow
@@ -139,11 +138,14 @@ class SyncCtx:
         """As `ctx.saga`: `with ctx.sync.saga():`."""
         block = ctx.saga()
         opened = self._run("saga()", _entered(block))
+        block.enter()  # this thread has a context of its own
         try:
             yield opened
         except BaseException as error:
+            block.leave()
             self._run("saga()", _left(block, error))
             raise
+        block.leave()
         self._run("saga()", _left(block, None))
 
 
@@ -151,11 +153,11 @@ async def _awaited(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
-async def _entered(block: AbstractAsyncContextManager[Saga]) -> Saga:
+async def _entered(block: SagaBlock) -> Saga:
     return await block.__aenter__()
 
 
-async def _left(block: AbstractAsyncContextManager[Saga], error: BaseException | None) -> None:
+async def _left(block: SagaBlock, error: BaseException | None) -> None:
     await block.__aexit__(type(error) if error is not None else None, error, None)
 
 

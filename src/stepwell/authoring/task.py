@@ -76,10 +76,14 @@ class TaskOptions:
         self.key = key
         self.transactional = transactional
         self.upgrade = upgrade
-        if transactional and (executor or self.timeout or self.heartbeat):
+        self._check()
+
+    def _check(self) -> None:
+        limits = self.timeout, self.total_timeout, self.heartbeat
+        if self.transactional and (self.executor or any(limit is not None for limit in limits)):
             raise DefinitionError(
-                "a transactional task runs where the store writes and holds up everything else that is written: it "
-                "takes no executor, timeout or heartbeat; keep it short"
+                "a transactional task runs where the store writes, holds up everything else that is written and cannot "
+                "be stopped half-way: it takes no executor, timeout, total_timeout or heartbeat; keep it short"
             )
 
     def but(self, **changes: object) -> TaskOptions:
@@ -90,6 +94,7 @@ class TaskOptions:
         fresh = TaskOptions(**changes)  # type: ignore[arg-type]  # checked by the public caller's signature
         for name in changes:
             setattr(copy, name, getattr(fresh, name))
+        copy._check()
         return copy
 
 

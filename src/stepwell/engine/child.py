@@ -41,7 +41,8 @@ class Child(asyncio.SubprocessProtocol):
         self._loop = asyncio.get_running_loop()
         self._frames = Frames()
         self._answer: asyncio.Future[bytes | None] = self._loop.create_future()  # the first one is READY
-        self._on_note: Callable[[bytes], None] | None = None
+        self._on_note: Callable[[bytes], asyncio.Future[None] | None] | None = None
+        self._holds = 0
         self._lifeline: int | None = None
         self._pipe_ended = False
         self._quitting = False
@@ -79,8 +80,12 @@ class Child(asyncio.SubprocessProtocol):
         await asyncio.wait({self._answer}, timeout=seconds)
         return self._answer.done() and self._answer.result() is not None
 
-    async def call(self, envelope: bytes, on_note: Callable[[bytes], None]) -> bytes | None:
-        """Have the process run a step; its reply, or None when it ended without one. Not while another runs."""
+    async def call(self, envelope: bytes, on_note: Callable[[bytes], asyncio.Future[None] | None]) -> bytes | None:
+        """Have the process run a step; its reply, or None when it ended without one. Not while another runs.
+
+        While a future that `on_note` returns is not done, nothing more is read from the process, so that in the end it
+        has to wait when it says more.
+        """
         self._answer = self._loop.create_future()
         self._on_note = on_note
         self.begun = False
@@ -168,9 +173,29 @@ class Child(asyncio.SubprocessProtocol):
     def _tell(self, note: bytes) -> None:
         try:
             assert self._on_note is not None
-            self._on_note(note)
+            waiting = self._on_note(note)
+            if waiting is not None and not waiting.done():
+                self._hold()
+                waiting.add_done_callback(lambda _: self._let_go())
         except Exception as error:  # the listener's trouble is not the step's
             self._loop.call_exception_handler({"message": "a listener to notes of a step failed", "exception": error})
+
+    def _hold(self) -> None:
+        self._holds += 1
+        pipe = self._output()
+        if self._holds == 1 and pipe is not None:
+            pipe.pause_reading()
+
+    def _let_go(self) -> None:
+        self._holds -= 1
+        pipe = self._output()
+        if self._holds == 0 and pipe is not None:
+            pipe.resume_reading()
+
+    def _output(self) -> asyncio.ReadTransport | None:
+        """The process's standard output, while it can be read."""
+        pipe = cast("asyncio.ReadTransport | None", self._transport.get_pipe_transport(1))
+        return None if pipe is None or pipe.is_closing() else pipe
 
     def _give_up_answer(self) -> None:
         if not self._answer.done():

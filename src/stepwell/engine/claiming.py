@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stepwell.authoring.workflow import Workflow
+from stepwell.engine.questions import QuestionDesk
 from stepwell.engine.reading import read_heads, read_run
 from stepwell.engine.runner import Runner
 from stepwell.engine.trials import Trials
@@ -224,7 +225,7 @@ class Claims:
         if row.epoch == 1 and state.waits:  # a fork or an imported run: nobody here was told of its questions yet
             runner.now = max(self._engine.clock.now(), state.updated_at)
             for wait in tuple(state.waits.values()):
-                runner.questions.noticed(wait)
+                QuestionDesk(runner).noticed(wait)
         runner.wake()
 
     async def _set_aside(self, store: Store, row: RunRow, state: State, reason: str) -> None:

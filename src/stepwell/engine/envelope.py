@@ -20,6 +20,7 @@ import msgspec
 from stepwell.authoring.context import AttemptContext, Identity, attempt_context
 from stepwell.authoring.ctx import Done
 from stepwell.engine import scripts
+from stepwell.engine.chunks import counted, encoded, refusing
 from stepwell.errors import TargetError
 from stepwell.model.codec import CallCodec
 from stepwell.model.entries import NO_PAYLOAD
@@ -29,6 +30,11 @@ from stepwell.observe.outbox import set_levels
 from stepwell.observe.tracing import continue_trace
 
 _FILE: Final = "file:"
+
+_NOBODY_HEARS: Final = (
+    "its executor was given by name (Stepwell(executors=…)), and no chunk finds its way back from there; let the task "
+    "run in a thread, or in a process of Stepwell's own with executor='process'"
+)
 
 
 class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,7 +66,8 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
 class Note(msgspec.Struct, frozen=True):
     """What a running attempt tells: `fields` are its values as JSON.
 
-    `kind` is `heartbeat`, `progress` or `log`, or `record` for what it said through the standard library's `logging`.
+    `kind` is `heartbeat`, `progress`, `log` or `chunk`, or `record` for what it said through the standard library's
+    `logging`.
     """
 
     kind: str
@@ -98,7 +105,8 @@ def run_step(
     """Run the attempt in this thread and return an encoded `Reply`; never raises, whatever the task raises.
 
     An async function gets an event loop of its own. The attempt runs in a copy of the current context, so context
-    variables that it sets are gone afterwards. `note` is given encoded notes, in the thread that made them.
+    variables that it sets are gone afterwards. `note` is given encoded notes, in the thread that made them; it may hold
+    the attempt up. Without it `ctx.emit` is refused, since its chunks would be lost.
     """
     context = contextvars.copy_context()
     try:
@@ -125,7 +133,7 @@ def _attempt(
         args, kwargs = codec.decode(work.input)
     except Exception as error:
         raise _Refused(error) from None
-    _set_attempt_context(work, note or _discard, cancelled or _never)
+    _set_attempt_context(work, note, cancelled or _never)
     if work.levels:
         set_levels(work.levels)
     if work.traceparent:
@@ -143,18 +151,20 @@ async def _awaited(awaitable: Awaitable[object]) -> object:
     return await awaitable
 
 
-def _set_attempt_context(work: Envelope, note: Callable[[bytes], None], cancelled: Callable[[], bool]) -> None:
+def _set_attempt_context(work: Envelope, note: Callable[[bytes], None] | None, cancelled: Callable[[], bool]) -> None:
+    say = note or _discard
+
     def tell(kind: str, fields: dict[str, object]) -> None:
-        note(encode(Note(kind, fields)))
+        say(encode(Note(kind, fields)))
 
     def emit(chunk: object, usage: Mapping[str, int]) -> Awaitable[None]:
-        tell("chunk", {"chunk": chunk, "usage": dict(usage)})
+        tell("chunk", {"chunk": encoded(chunk, work.step), "usage": counted(usage, work.step)})
         return Done()
 
     context = AttemptContext(
         work.identity or Identity(work.run_id, "", None, work.run_id), work.step, work.attempt, tell, cancelled
     )
-    context.emit = emit
+    context.emit = refusing(work.step, _NOBODY_HEARS) if note is None else emit
     attempt_context.set(context)
 
 

@@ -19,12 +19,14 @@ import msgspec
 from stepwell.authoring.context import AttemptContext, Identity, current
 from stepwell.authoring.ctx import Done
 from stepwell.authoring.task import Task
+from stepwell.engine.chunks import refusing
 from stepwell.engine.clock import Clock
 from stepwell.engine.envelope import Envelope, decode_note, decode_reply, encode, run_step
 from stepwell.engine.feed import Feed, Live
+from stepwell.engine.instore import InStore
 from stepwell.engine.limits import Limits
 from stepwell.engine.processes import ProcessPool, WorkerDied
-from stepwell.errors import DefinitionError, Fenced, StoreError, Unserialisable
+from stepwell.errors import DefinitionError, Unserialisable
 from stepwell.model.durations import spoken
 from stepwell.model.entries import PAYLOAD_LIMIT
 from stepwell.model.failure import Failure
@@ -32,7 +34,7 @@ from stepwell.model.failures import failure_of
 from stepwell.model.ids import StepPath
 from stepwell.observe.outbox import hand_over, levels, unpacked
 from stepwell.observe.tracing import AttemptSpans, AttemptTrace
-from stepwell.stores.protocol import Message, NewMessage, Store
+from stepwell.stores.protocol import Message, Store
 
 Outcome: TypeAlias = "msgspec.Raw | Failure"
 
@@ -40,14 +42,6 @@ CLEANUP_GRACE = 5_000_000
 """How long a timed-out coroutine may clean up before its outcome is reported all the same (microseconds)."""
 
 _log = logging.getLogger("stepwell.engine")
-
-
-class OutcomeBody(msgspec.Struct, frozen=True):
-    """What the message of a transactional attempt carries: it is in the mailbox if and only if its writes are."""
-
-    path: StepPath
-    attempt: int
-    output: msgspec.Raw
 
 
 class Host(Protocol):
@@ -58,6 +52,10 @@ class Host(Protocol):
     @property
     def epoch(self) -> int:
         """Under which the run is driven."""
+
+    @property
+    def is_volatile(self) -> bool:
+        """Whether the run is in memory only, beside the engine's store."""
 
     def emit(self, attempt: Attempt, chunk: object, usage: Mapping[str, int]) -> Awaitable[None]:
         """Take a chunk of an attempt's stream, on the loop."""
@@ -132,6 +130,7 @@ class Attempt:
         self._quiet()
         if self._stop is not None:
             self._stop()
+            self._stop = None
 
     def finish(self, outcome: Outcome) -> None:
         """Report the outcome, once."""
@@ -139,7 +138,12 @@ class Attempt:
             return
         self.over = True
         self._quiet()
+        self._stop = None  # it has the asyncio task, whose context has this attempt
         self.ended(self, self.expired or outcome)
+
+    def fail(self, error: Exception) -> None:
+        """Report a failure, once; what is wrong with a definition is not tried again."""
+        self.finish(_failure(error))
 
     def stopper(self, stop: Callable[[], object]) -> None:
         """Set what stops it."""
@@ -182,6 +186,7 @@ class Executor:
         self._processes: ProcessPool | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        self._in_store = InStore(clock, self._call_in_store)
         self.spans: AttemptSpans | None = None
 
     def launch(self, attempt: Attempt) -> None:
@@ -196,7 +201,7 @@ class Executor:
             self._set_alarms(attempt)
         where = options.executor or ("loop" if attempt.task.is_async else "thread")
         if options.transactional:
-            self._on_task(attempt, self._in_store(attempt))
+            self._on_task(attempt, self._in_store.run(attempt))
         elif where == "loop":
             self._on_task(attempt, self._on_loop(attempt))
         elif where == "thread":
@@ -275,10 +280,23 @@ class Executor:
 
         work = emit()
         try:
-            asyncio.run_coroutine_threadsafe(work, self._loop).result()
+            taken = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:  # the loop has closed: the engine is gone and nobody listens
             work.close()
+        else:
+            taken.result()
         return Done()
+
+    def _emit_from_process(
+        self, attempt: Attempt, fields: Mapping[str, Any]
+    ) -> asyncio.Future[None] | None:  # Any: JSON
+        """Take a chunk that a child process has sent; the result, when there is one, says when it may send more."""
+        try:
+            waiting = attempt.host.emit(attempt, fields["chunk"], fields["usage"])
+        except Exception as error:  # there nobody would hear of it any more
+            attempt.expire(_failure(error))
+            return None
+        return waiting if isinstance(waiting, asyncio.Future) else None
 
     def _note_from_thread(self, attempt: Attempt, kind: str, fields: Mapping[str, object]) -> None:
         try:
@@ -369,44 +387,13 @@ class Executor:
 
     # -- in the store's own transaction -------------------------------------------------------------------------
 
-    async def _in_store(self, attempt: Attempt) -> None:
-        """Run the task where the store writes: what it writes and its outcome are committed together."""
-        host, run_id = attempt.host, attempt.identity.run_id
-        work = functools.partial(copy_context().run, functools.partial(self._transact, attempt))
-        while True:
-            try:
-                transacting = host.store.transact(run_id, host.epoch, work)
-                transacting.add_done_callback(_retrieved)  # nobody waits for it when the attempt is cancelled
-                message = await asyncio.shield(transacting)
-                done = msgspec.json.decode(message.body, type=OutcomeBody)
-                if done.attempt == attempt.number:
-                    host.posted(message)
-                else:  # an earlier attempt had committed it, and nobody wanted its outcome then
-                    attempt.finish(done.output)
-                return
-            except asyncio.CancelledError:
-                return
-            except Fenced:
-                host.abandon()
-                return
-            except StoreError as error:
-                if not error.retryable:
-                    attempt.finish(_failure(error))
-                    return
-                _log.error("the store takes no writes for now; step %s is tried again: %s", attempt.path, error)
-                await asyncio.sleep(1)
-            except Exception as error:
-                attempt.finish(_failure(error))
-                return
-
-    def _transact(self, attempt: Attempt, connection: Any) -> NewMessage:  # Any: of the store's own kind
-        self._enter(attempt, self._note_from_thread, connection=connection)
+    def _call_in_store(self, attempt: Attempt, connection: Any) -> msgspec.Raw:  # Any: of the store's own kind
+        """Call a transactional task, in the thread that writes."""
+        refuse = refusing(attempt.path, "a transactional task holds up all that writes; emit from another task")
+        self._enter(attempt, self._note_from_thread, lambda _, chunk, usage: refuse(chunk, usage), connection)
         codec = attempt.task.codec
         args, kwargs = codec.decode(attempt.input)
-        output = _sized(codec.returns.encode(attempt.task.function(*args, **kwargs)), attempt)
-        body = msgspec.json.encode(OutcomeBody(attempt.path, attempt.number, output))
-        name = str(attempt.path)
-        return NewMessage(attempt.identity.run_id, "outcome", name, body, self._clock.now(), key="once")
+        return _sized(codec.returns.encode(attempt.task.function(*args, **kwargs)), attempt)
 
     # -- elsewhere ----------------------------------------------------------------------------------------------
 
@@ -431,14 +418,15 @@ class Executor:
         context = copy_context()  # handlers of the standard library's `logging` look at it
         context.run(self._enter, attempt, self._note)
 
-        def heard(data: bytes) -> None:
+        def heard(data: bytes) -> asyncio.Future[None] | None:
             note = decode_note(data)
+            if note.kind == "chunk":
+                return self._emit_from_process(attempt, note.fields)
             if note.kind == "record":
                 context.run(hand_over, unpacked(note.fields))
-            elif note.kind == "chunk":
-                attempt.host.emit(attempt, note.fields["chunk"], note.fields["usage"])
             else:
                 self._note(attempt, note.kind, note.fields)
+            return None
 
         try:
             reply = await self._processes.run(self._envelope(attempt, levels()), on_note=heard)
@@ -498,11 +486,6 @@ def _sized(output: msgspec.Raw, attempt: Attempt) -> msgspec.Raw:
 
 def _failure(error: Exception) -> Failure:
     return failure_of(error, retryable=not isinstance(error, DefinitionError))
-
-
-def _retrieved(done: asyncio.Future[Message]) -> None:
-    if not done.cancelled():
-        done.exception()
 
 
 def _timed_out(text: str, retryable: bool) -> Failure:

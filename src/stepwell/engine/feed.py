@@ -14,7 +14,7 @@ _log = logging.getLogger("stepwell.engine")
 
 
 class Live(msgspec.Struct, frozen=True):
-    """Something that is no fact: `kind` is log, progress or map; `step` is empty for the workflow body."""
+    """Something that is no fact: `kind` is log, progress, maps or chunk; `step` is empty for the workflow body."""
 
     run_id: str
     kind: str

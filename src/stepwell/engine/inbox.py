@@ -53,6 +53,8 @@ class Inbox:
             self._put(message)
 
     def _complete(self, message: Message, blob: str, data: bytes) -> None:
+        if self._runner.gone:
+            return
         self._fetching.discard(message.id)
         self._runner.body.payloads[blob] = data
         self._put(message)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,11 +15,11 @@ from stepwell.errors import Fenced, StoreError
 from stepwell.model.codec import content_hash
 from stepwell.model.entries import INLINE_LIMIT, NO_PAYLOAD, AnyEntry, StepStarted
 from stepwell.model.state import State
-from stepwell.stores.protocol import Append, NewMessage, NewRun, Store
+from stepwell.stores.protocol import Append, NewMessage, NewRun
 from stepwell.stores.tables import NewEvent, OpenWait
 
 if TYPE_CHECKING:
-    from stepwell.engine.worker import Engine
+    from stepwell.engine.runner import Runner
 
 _log = logging.getLogger("stepwell.engine")
 
@@ -28,21 +29,12 @@ Launches = Sequence[Attempt]
 class Ledger:
     """Gathers what belongs to one run's next append, and sees each append through.
 
-    `committed` is called for every append that is on disk, with the attempts that it starts; `lost` once, when the
-    run belongs to another worker or the store takes nothing any more. What a store refuses for now (no room) is
-    offered again, unchanged and in order.
+    The runner's `committed` is called for every append that is on disk, with the attempts that it starts; `abandon`
+    once, when the run belongs to another worker or the store takes nothing any more. What a store refuses for now (no
+    room) is offered again, unchanged and in order.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        store: Store,
-        state: State,
-        epoch: int,
-        *,
-        committed: Callable[[Append, Launches], None],
-        lost: Callable[[], None],
-    ) -> None:
+    def __init__(self, runner: Runner, epoch: int) -> None:
         self.entries: list[AnyEntry] = []
         self.consumed: list[int] = []
         self.new_runs: list[NewRun] = []
@@ -51,14 +43,10 @@ class Ledger:
         self.opened: dict[str, OpenWait] = {}
         self.closed: list[str] = []
         self.on_the_way = 0
-        self._engine = engine
-        self._store = store
-        self._run_id = state.run_id
-        self.epoch = epoch
-        self._next_seq = state.seq + 1
+        self._runner = runner
+        self._epoch = epoch
+        self._next_seq = runner.state.seq + 1
         self._blobs: dict[str, bytes] = {}
-        self._committed = committed
-        self._lost = lost
         self._refused: list[tuple[Append, Launches]] = []
         self._is_only_fenced = True
         self._retry_alarm: asyncio.TimerHandle | None = None
@@ -102,8 +90,8 @@ class Ledger:
         """Send what has gathered, with the row as `state` gives it; returns the entries."""
         entries = self.entries
         append = Append(
-            run_id=self._run_id,
-            epoch=self.epoch,
+            run_id=self._runner.run_id,
+            epoch=self._epoch,
             seq=self._next_seq,
             entries=entries,
             status=state.status,
@@ -122,13 +110,13 @@ class Ledger:
             closed=tuple(self.closed),
             events=tuple(self.events),
         )
-        self._engine.mailboxes.used_up(self._run_id, append.consumed)
+        self._runner.engine.mailboxes.used_up(self._runner.run_id, append.consumed)
         self.entries, self.consumed, self.new_runs, self.posts, self._blobs = [], [], [], [], {}
         if append.opened or append.closed or append.events:
             self.events, self.opened, self.closed = [], {}, []
         self._next_seq += len(entries)
         self.on_the_way += 1
-        self._engine.hint(len(launches))
+        self._runner.engine.hint(len(launches))
         if self._refused:
             self._refused.append((append, launches))
         else:
@@ -142,17 +130,17 @@ class Ledger:
             self._retry_alarm.cancel()
 
     def _offer(self, append: Append, launches: Launches) -> None:
-        future = self._store.append(append)
+        future = self._runner.store.append(append)
         if future.done() and self.on_the_way == 1:
             self._answered(append, launches, future)
         else:  # an answer that is there already does not overtake those of earlier appends
-            future.add_done_callback(lambda done: self._answered(append, launches, done))
+            future.add_done_callback(functools.partial(self._answered, append, launches))
 
     def _answered(self, append: Append, launches: Launches, done: asyncio.Future[None]) -> None:
         error = done.exception()
         if error is None:
             self.on_the_way -= 1
-            self._committed(append, launches)
+            self._runner.committed(append, launches)
         elif not self._closed:
             self._refuse(append, launches, error)
 
@@ -167,18 +155,18 @@ class Ledger:
         self._refused.append((append, launches))
         if is_for_now:
             self._is_only_fenced = False
-            self._engine.degraded(error)  # type: ignore[arg-type]  # it is a StoreError
+            self._runner.engine.degraded(error)  # type: ignore[arg-type]  # it is a StoreError
         if self._retry_alarm is None:
             self._retry_later()
 
     def _give_up(self, error: BaseException | None) -> None:
-        _log.warning("run %s leaves this engine: %s", self._run_id, error or "it belongs to another worker")
+        _log.warning("run %s leaves this engine: %s", self._runner.run_id, error or "it belongs to another worker")
         self.on_the_way = 0
-        self._lost()
+        self._runner.abandon()
 
     def _retry_later(self) -> None:
-        clock = self._engine.clock
-        self._retry_alarm = clock.call_at(clock.now() + self._engine.store_retry, self._offer_again)
+        clock = self._runner.engine.clock
+        self._retry_alarm = clock.call_at(clock.now() + self._runner.engine.store_retry, self._offer_again)
 
     def _offer_again(self) -> None:
         self._retry_alarm = None

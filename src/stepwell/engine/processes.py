@@ -67,10 +67,11 @@ class ProcessPool:
         self._chores: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def run(self, envelope: bytes, *, on_note: Callable[[bytes], None]) -> bytes:
+    async def run(self, envelope: bytes, *, on_note: Callable[[bytes], asyncio.Future[None] | None]) -> bytes:
         """Run the attempt in a child process and return the reply that `run_step` gave there.
 
-        Waits for a free process. `on_note` is called on the loop with each encoded note, before this returns.
+        Waits for a free process. `on_note` is called on the loop with each encoded note, before this returns;
+        a future that it returns holds the process up until it is done.
         When the awaiting task is cancelled, the process and all it has started are ended, and the cancellation goes
         on once they are gone: nothing of the attempt is running any more then.
 
@@ -105,7 +106,7 @@ class ProcessPool:
         while self._chores:
             await asyncio.wait(self._chores)
 
-    async def _run(self, envelope: bytes, on_note: Callable[[bytes], None]) -> bytes:
+    async def _run(self, envelope: bytes, on_note: Callable[[bytes], asyncio.Future[None] | None]) -> bytes:
         for left in reversed(range(_FRESH_TRIES)):
             child = await self._child(envelope)
             try:

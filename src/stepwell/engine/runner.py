@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 import msgspec
 
 from stepwell.authoring.context import Identity
+from stepwell.authoring.ctx import Done
 from stepwell.authoring.workflow import Workflow
 from stepwell.engine.children import ChildBody, ChildDesk
 from stepwell.engine.executor import Attempt
@@ -23,11 +24,10 @@ from stepwell.engine.feed import Live
 from stepwell.engine.inbox import Inbox
 from stepwell.engine.ledger import Launches, Ledger
 from stepwell.engine.performing import Performance
-from stepwell.engine.questions import QuestionDesk
 from stepwell.engine.steps import StepDesk
 from stepwell.engine.streams import StreamDesk
 from stepwell.engine.verbs import VerbDesk
-from stepwell.engine.waits import WaitDesk
+from stepwell.engine.waits import ABOUT_WAITS, WaitDesk
 from stepwell.model import cloudevents
 from stepwell.model.commands import (
     AnyCommand,
@@ -46,17 +46,9 @@ from stepwell.model.decide import decide
 from stepwell.model.entries import (
     NO_PAYLOAD,
     AnyEntry,
-    InputAnswered,
-    InputReassigned,
-    InputReminded,
-    InputWithdrawn,
     OnChange,
     PauseCause,
     RunCancelRequested,
-    WaitSatisfied,
-    WaitStarted,
-    WaitTimedOut,
-    WaitWithdrawn,
 )
 from stepwell.model.ids import StepPath
 from stepwell.model.lifecycle import TERMINAL
@@ -71,18 +63,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("stepwell.engine")
 
-_ABOUT_WAITS = frozenset(
-    {
-        WaitStarted,
-        WaitSatisfied,
-        WaitTimedOut,
-        WaitWithdrawn,
-        InputAnswered,
-        InputReassigned,
-        InputReminded,
-        InputWithdrawn,
-    }
-)
 _FOR_WAITS = frozenset({"signal", "answer", "withdraw", "reassign"})
 
 
@@ -108,15 +88,14 @@ class Runner:
         self.identity = Identity(state.run_id, state.workflow, state.parent, state.root)
         self.workflow = workflow
         self.gone = False
+        self.store = store
+        self.epoch = epoch
         self.steps = StepDesk(self)
         self.waits = WaitDesk(self)
-        self.questions = QuestionDesk(self)
-        self.streams = StreamDesk(self)
-        self.children = ChildDesk(self)
         self.inbox = Inbox(self)
-        self.verbs = VerbDesk(self)
-        self.store = store
-        self.ledger = Ledger(engine, store, state, epoch, committed=self._committed, lost=self.abandon)
+        self.ledger = Ledger(self, epoch)
+        self._streams: StreamDesk | None = None
+        self._children: ChildDesk | None = None
         self.now = 0
         self._is_suspect = claims > 1
         self._told = state.status
@@ -130,6 +109,22 @@ class Runner:
         self._idle_alarm: asyncio.TimerHandle | None = None
         for message in messages:
             self.inbox.receive(message, in_order=True)
+
+    # Parts that most runs never need: thousands of runs are in memory, and what each of them holds costs time.
+
+    @property
+    def streams(self) -> StreamDesk:
+        """What its attempts emit."""
+        if self._streams is None:
+            self._streams = StreamDesk(self)
+        return self._streams
+
+    @property
+    def children(self) -> ChildDesk:
+        """The runs that it has started, and the one that has started it."""
+        if self._children is None:
+            self._children = ChildDesk(self)
+        return self._children
 
     # -- from outside: what has happened ------------------------------------------------------------------------
 
@@ -176,7 +171,8 @@ class Runner:
             while not self.body.must_reload and self.waits.next(self.now):
                 self.body.advance()
             self.steps.admit()
-            self.streams.flush()
+            if self._streams is not None:
+                self._streams.flush()
         except Exception as error:
             self._set_aside_for(error)
         self._say_notes()
@@ -185,7 +181,7 @@ class Runner:
     def _set_aside_for(self, error: Exception) -> None:
         """A fault of ours, or of code that we called: this run stops, kept and resumable; the others go on."""
         _log.exception("run %s is set aside", self.run_id, exc_info=error)
-        if self.state.ended is None and self.state.pause is None:
+        if not self.gone and self.state.ended is None and self.state.pause is None:
             self.pause("body_error", f"{type(error).__name__}: {error}")
 
     # -- what the program asks ----------------------------------------------------------------------------------
@@ -227,21 +223,13 @@ class Runner:
         """Decide, fold and gather for the next commit."""
         entries = decide(self.state, command, self.now)
         for entry in entries:
-            if type(entry) in _ABOUT_WAITS:
-                self._evolve_wait(entry)
+            if type(entry) in ABOUT_WAITS:
+                self.waits.evolve(entry)
             else:
                 evolve(self.state, entry)
             self.ledger.entries.append(entry)
             self.body.recorded(entry)
         return entries
-
-    def _evolve_wait(self, entry: Any) -> None:  # Any: one of `_ABOUT_WAITS`
-        """Fold an entry about a wait; those that others must find are put right in the store with it."""
-        wait = self.state.waits.get(entry.path)
-        evolve(self.state, entry)
-        kind = entry.wait if isinstance(entry, WaitStarted) else wait.wait if wait is not None else ""
-        if kind in ("input", "event"):
-            self.questions.noticed(entry)
 
     def _publish(self, request: PublishEvent) -> None:
         id = f"{self.run_id}:{request.path}"
@@ -254,7 +242,7 @@ class Runner:
 
     def publish(self, event: NewEvent) -> None:
         """Publish with the next commit; a run in memory, whose commits nobody else sees, at once."""
-        if self.store is self.engine.volatile:
+        if self.is_volatile:
             self.engine.topics.publish((event,))
         else:
             self.ledger.events.append(event)
@@ -290,7 +278,8 @@ class Runner:
         self.apply(command)
         self.steps.drop_all()
         self.waits.disarm()
-        self.children.tell_parent(*self.ledger.stow(output))
+        if self.state.parent_step is not None:
+            self.children.tell_parent(*self.ledger.stow(output))
 
     def _cancel_step(self, request: CancelStep) -> None:
         self._stop_step(request.path)
@@ -311,18 +300,22 @@ class Runner:
             elif message.kind == "outcome":
                 self.steps.heard(message)
             else:
-                self.verbs.take(message)
+                VerbDesk(self).take(message)
 
     # -- what attempts want of their run ------------------------------------------------------------------------
 
     @property
-    def epoch(self) -> int:
-        """Under which this run is driven."""
-        return self.ledger.epoch
+    def is_volatile(self) -> bool:
+        """Whether the run is in memory only, beside the engine's store."""
+        return self.store is self.engine.volatile
 
     def emit(self, attempt: Attempt, chunk: object, usage: Mapping[str, int]) -> Awaitable[None]:
         """Take a chunk of an attempt's stream."""
-        return self.streams.emit(attempt, chunk, usage)
+        return Done() if self.gone else self.streams.emit(attempt, chunk, usage)
+
+    def usage_of(self, attempt: Attempt) -> dict[str, int]:
+        """What an attempt that has ended has used; what it has emitted is journaled before its outcome."""
+        return {} if self._streams is None else self._streams.ended(attempt)
 
     def posted(self, message: Message) -> None:
         """A message for this run is in the store."""
@@ -379,7 +372,8 @@ class Runner:
             return self.now
         return self.state.next_due if self.state.waits or self.state.attempts_in_flight == 0 else None
 
-    def _committed(self, append: Append, launches: Launches) -> None:
+    def committed(self, append: Append, launches: Launches) -> None:
+        """An append is on disk."""
         try:
             self._go_on(append, launches)
         except Exception as error:  # in a callback of the store nobody else would hear of it
@@ -400,7 +394,8 @@ class Runner:
             return
         if append.opened:
             self.waits.committed()
-        self.streams.committed()
+        if self._streams is not None:
+            self._streams.committed()
         self._act(launches if self._sync else _in_store(launches))
         self._rest()
 
@@ -471,12 +466,16 @@ class Runner:
         self.gone = True
         self.steps.drop_all()
         self.waits.close()
-        self.streams.close()
+        if self._streams is not None:
+            self._streams.close()
         self.ledger.close()
         if self._idle_alarm is not None:
             self._idle_alarm.cancel()
         self.body.close()
         self.engine.left(self)
+        # The parts hold the runner and the runner holds them: such a ring is left to the garbage collector, which with
+        # thousands of runs took longer than the runs (half of the time of starting sleepers). So the ring is opened.
+        del self.steps, self.waits, self._streams, self._children, self.inbox, self.ledger, self.body
 
     # -- what is said -------------------------------------------------------------------------------------------
 

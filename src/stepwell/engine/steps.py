@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from stepwell.engine.executor import Attempt, Outcome, OutcomeBody
+from stepwell.engine.executor import Attempt, Outcome
+from stepwell.engine.instore import OutcomeBody
 from stepwell.engine.limits import Needs, Ticket
 from stepwell.model.chance import draw
+from stepwell.model.codec import content_hash
 from stepwell.model.commands import CompleteAttempt, FailAttempt, StartAttempt
 from stepwell.model.entries import NO_PAYLOAD, StepCompleted, StepFailed, StepStarted
 from stepwell.model.failure import Failure
@@ -154,7 +156,7 @@ class StepDesk:
         """Journal what has ended."""
         while self._outcomes:
             attempt, outcome = self._outcomes.popleft()
-            usage = self._runner.streams.ended(attempt)
+            usage = self._runner.usage_of(attempt)
             if isinstance(outcome, Failure):
                 self._fail(attempt.path, outcome)
             else:
@@ -176,6 +178,8 @@ class StepDesk:
             step.attempt = None
             self._give_back(step)
         self._complete(body.path, body.attempt, body.output, {})
+        if not self._runner.body.is_there:  # it is rebuilt with this outcome, before that is in the store
+            self._runner.body.payloads[content_hash(bytes(body.output))] = bytes(body.output)
 
     def _fail(self, path: StepPath, failure: Failure) -> None:
         state = self._runner.state
@@ -222,6 +226,7 @@ class StepDesk:
     def _drop(self, step: _Step) -> None:
         if step.attempt is not None:
             step.attempt.cancel()
+            self._runner.usage_of(step.attempt)  # what readers were told is journaled, whatever became of it
             step.attempt = None
         if step.alarm is not None:
             step.alarm.cancel()

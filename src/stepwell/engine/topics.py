@@ -68,7 +68,9 @@ class Subscription:
 
     @property
     def heard(self) -> int:
-        """The position up to which all events of the topic have been looked at."""
+        """The position up to which all events of the topic have been looked at, and given to a wait if they fit."""
+        if self._queue:
+            return self._queue[0].position - 1
         return max(self._position, self._runner.engine.topics.offered) if self._is_live else self._position
 
     def scanned(self, page: list[Event], last: int) -> bool:

@@ -9,27 +9,49 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from stepwell.engine.questions import QuestionDesk
 from stepwell.engine.topics import Subscription, subscription_for
+from stepwell.engine.verbs import VerbDesk
 from stepwell.model.commands import RequestCancel, SatisfyWait, StartWait, TimeOutWait, WithdrawWait
 from stepwell.model.entries import (
     NO_PAYLOAD,
     NULL,
+    InputAnswered,
+    InputReassigned,
+    InputReminded,
+    InputWithdrawn,
     WaitSatisfied,
     WaitStarted,
     WaitTimedOut,
+    WaitWithdrawn,
 )
 from stepwell.model.ids import StepPath
 from stepwell.model.requests import read_event_spec
+from stepwell.model.state import evolve
 from stepwell.stores.protocol import Message
 
 if TYPE_CHECKING:
     from stepwell.engine.runner import Runner
 
 Due = Literal["wait", "reminder"]
+
+ABOUT_WAITS = frozenset(
+    {
+        WaitStarted,
+        WaitSatisfied,
+        WaitTimedOut,
+        WaitWithdrawn,
+        InputAnswered,
+        InputReassigned,
+        InputReminded,
+        InputWithdrawn,
+    }
+)
+"""Kinds of entries that `WaitDesk.evolve` folds."""
 
 
 class WaitDesk:
@@ -46,6 +68,15 @@ class WaitDesk:
         self._begun = 0
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0
+
+    def evolve(self, entry: Any) -> None:  # Any: one of `ABOUT_WAITS`
+        """Fold an entry about a wait; those that others must find are put right in the store with it."""
+        state = self._runner.state
+        wait = state.waits.get(entry.path)
+        evolve(state, entry)
+        kind = entry.wait if isinstance(entry, WaitStarted) else wait.wait if wait is not None else ""
+        if kind in ("input", "event"):
+            QuestionDesk(self._runner).noticed(entry)
 
     # -- what the program asks ----------------------------------------------------------------------------------
 
@@ -155,7 +186,7 @@ class WaitDesk:
             return False
         message = self._sent.popleft()
         self._runner.consume(message)
-        self._runner.questions.take(message)
+        QuestionDesk(self._runner).take(message)
         return True
 
     def _give_event(self) -> bool:
@@ -183,7 +214,7 @@ class WaitDesk:
             if wait is None:
                 continue
             if what == "reminder":
-                self._runner.questions.remind(path)
+                QuestionDesk(self._runner).remind(path)
                 self._remind_later(path)
                 return True
             command = SatisfyWait(path=path) if wait.wait == "timer" else TimeOutWait(path=path)
@@ -199,7 +230,7 @@ class WaitDesk:
         state = runner.state
         if state.deadline is None or state.deadline > now or state.cancel is not None or state.ended is not None:
             return
-        runner.verbs.cancel(RequestCancel(by="deadline", reason="its deadline has passed", deadline=True))
+        VerbDesk(runner).cancel(RequestCancel(by="deadline", reason="its deadline has passed", deadline=True))
 
     def arm(self) -> None:
         """Set one alarm for the earliest due wait, or for the run's deadline."""

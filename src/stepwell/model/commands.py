@@ -149,6 +149,7 @@ class KeepChunks(Command, frozen=True):
     attempt: int
     first: int
     chunks: msgspec.Raw
+    usage: dict[str, int] = {}
 
 
 class TimeOutWait(Command, frozen=True):

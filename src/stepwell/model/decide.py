@@ -121,7 +121,12 @@ def decide(state: State, command: AnyCommand, now: int) -> Entries:
                 return ()
             return (
                 StreamBlock(
-                    at=now, path=command.path, attempt=command.attempt, first=command.first, chunks=command.chunks
+                    at=now,
+                    path=command.path,
+                    attempt=command.attempt,
+                    first=command.first,
+                    chunks=command.chunks,
+                    usage=command.usage,
                 ),
             )
         case AnswerInput() | WithdrawInput() | ReassignInput() | RemindInput():

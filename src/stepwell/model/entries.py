@@ -170,7 +170,7 @@ class StepStarted(Entry, frozen=True, omit_defaults=True, tag="step.started"):
 class StepCompleted(Entry, frozen=True, omit_defaults=True, tag="step.completed"):
     """An attempt succeeded; the step is done and does not run again in this run.
 
-    `usage` counts what it used (tokens, for one), summed over what it emitted and reported.
+    `usage` counts what this attempt used (tokens, for one), what its `stream.block` entries count included.
     """
 
     path: StepPath
@@ -296,13 +296,15 @@ class StateSet(Entry, frozen=True, omit_defaults=True, tag="state.set"):
 class StreamBlock(Entry, frozen=True, omit_defaults=True, tag="stream.block"):
     """What an attempt emitted, several chunks together: `chunks` is a JSON list, `first` the number of its first.
 
-    Chunks of one attempt count from 1. A step that was tried again emits anew under its next attempt.
+    Chunks of one attempt count from 1. A step that was tried again emits anew under its next attempt. `usage` counts
+    what these chunks stand for; the run's usage has it even if the attempt then fails, is cancelled or cut off.
     """
 
     path: StepPath
     attempt: int = 1
     first: int = 1
     chunks: msgspec.Raw = NULL
+    usage: dict[str, int] = {}
 
 
 AnyEntry: TypeAlias = (

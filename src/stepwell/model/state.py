@@ -55,7 +55,8 @@ from stepwell.model.requests import read_event_spec, read_input_spec
 class OpenStep(msgspec.Struct):
     """A step that has started and not ended. `retry_at` is set between attempts, `in_flight` during one.
 
-    `first_attempt` is 1, or the number with which a retry of the whole run began: policies count from there.
+    `first_attempt` is 1, or the number with which a retry of the whole run began: policies count from there. `usage` is
+    what the present attempt has streamed.
     """
 
     path: StepPath
@@ -71,6 +72,7 @@ class OpenStep(msgspec.Struct):
     retry_at: int | None = None
     error: Failure | None = None
     on_cancel: OnCancel = "cancel"
+    usage: dict[str, int] = {}
 
 
 class Asked(msgspec.Struct):
@@ -178,11 +180,12 @@ def evolve(state: State, entry: AnyEntry) -> None:
         case StepStarted():
             _start_step(state, entry)
         case StepCompleted():
-            _end_attempt(state, state.steps.pop(entry.path, None))
+            step = state.steps.pop(entry.path, None)
+            _end_attempt(state, step)
             state.completed += 1
             if entry.usage:
-                for name, count in entry.usage.items():
-                    state.usage[name] = state.usage.get(name, 0) + count
+                streamed = {} if step is None else step.usage
+                _use(state, {name: count - streamed.get(name, 0) for name, count in entry.usage.items()})
             if state.edits:
                 state.edits.pop(entry.path, None)
         case StepFailed():
@@ -197,7 +200,10 @@ def evolve(state: State, entry: AnyEntry) -> None:
             _change_request(state, entry)
         case StepEdited():
             state.edits[entry.path] = entry
-        case ValueRecorded() | StreamBlock():
+        case StreamBlock():
+            if entry.usage:
+                _stream(state, entry)
+        case ValueRecorded():
             pass
         case StateSet():
             if entry.deleted:
@@ -206,6 +212,20 @@ def evolve(state: State, entry: AnyEntry) -> None:
                 state.variables[entry.key] = entry.payload
         case _:
             _evolve_run(state, entry)
+
+
+def _use(state: State, usage: dict[str, int]) -> None:
+    for name, count in usage.items():
+        state.usage[name] = state.usage.get(name, 0) + count
+
+
+def _stream(state: State, entry: StreamBlock) -> None:
+    """What was used is counted as it is used: tokens are spent, whatever becomes of the attempt."""
+    _use(state, entry.usage)
+    step = state.steps.get(entry.path)
+    if step is not None:
+        for name, count in entry.usage.items():
+            step.usage[name] = step.usage.get(name, 0) + count
 
 
 def _start_step(state: State, entry: StepStarted) -> None:
@@ -228,6 +248,7 @@ def _start_step(state: State, entry: StepStarted) -> None:
         # A crash leaves an attempt in flight with no outcome; its successor takes its place in the count.
         _end_attempt(state, step)
         step.attempt = entry.attempt
+        step.usage = {}
         step.in_flight = True
         step.retry_at = None
         state.retries += 1

@@ -77,7 +77,8 @@ def tell(entry: AnyEntry) -> str:
             steps = f" (step {', '.join(map(str, entry.steps))})" if entry.steps else ""
             return f"failed{steps}: {entry.error.summary()}"
         case StepStarted():
-            return f"child run {entry.child}" if entry.child else f"attempt {entry.attempt}"
+            kind = " of a compensation" if entry.step == "compensation" else ""
+            return f"child run {entry.child}" if entry.child else f"attempt {entry.attempt}{kind}"
         case StepCompleted():
             return f"attempt {entry.attempt} completed"
         case StepFailed():

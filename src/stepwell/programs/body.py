@@ -6,8 +6,7 @@ import asyncio
 import os
 import random as chance_source
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Coroutine, Iterable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -26,7 +25,8 @@ from stepwell.model.ids import StepPath, run_id
 from stepwell.programs.asks import Asks, Decoder, Pending, check_size
 from stepwell.programs.protocol import ChildRequest, Note, PublishEvent, StepRequest
 from stepwell.programs.turnloop import Scope, TurnLoop
-from stepwell.programs.undoing import OneSaga, Undoing
+from stepwell.programs.undoing import Block, OneSaga, Undoing
+from stepwell.programs.variables import RunVariables
 from stepwell.programs.waiting import Waiting
 from stepwell.programs.window import Cancel, Ended, Window
 
@@ -58,13 +58,12 @@ class Body:
         chance: chance_source.Random,
     ) -> None:
         self.identity = identity
-        self.state: MutableMapping[str, object] = _RunState(self)
         self.blocking: Awaiter | None = None
         self.cancelled = False
         self.notes: list[Note] = []
         self.maps: dict[str, tuple[int, int, int]] = {}
-        self.waits: WaitingContext = Waiting(loop, asks)
-        self.undoing = Undoing(loop, self._undo, lambda: self.cancelled)
+        self._state: RunVariables | None = None
+        self._undoing: Undoing | None = None
         self._patches: dict[str, bool] = {}
         self._loop = loop
         self._asks = asks
@@ -75,6 +74,37 @@ class Body:
     def replaying(self) -> bool:
         """Whether the body only does again what it did before."""
         return self._asks.closed or not self._asks.live
+
+    # Of the parts below most runs need none, and each is a part of what thousands of runs cost; so they are made when
+    # they are asked for.
+
+    @property
+    def state(self) -> MutableMapping[str, object]:
+        """`ctx.state`."""
+        return self._variables
+
+    @property
+    def _variables(self) -> RunVariables:
+        if self._state is None:
+            self._state = RunVariables(self)
+        return self._state
+
+    @property
+    def waits(self) -> WaitingContext:
+        """What the body may wait for besides steps."""
+        return Waiting(self._loop, self._asks)
+
+    @property
+    def undoing(self) -> Undoing:
+        """The sagas of the run."""
+        if self._undoing is None:
+            self._undoing = Undoing(self._loop, self._undo)
+        return self._undoing
+
+    @property
+    def failed_compensations(self) -> Sequence[Exception]:
+        """What has failed for good of what was to undo the run's work."""
+        return () if self._undoing is None else self._undoing.failures
 
     # -- steps --------------------------------------------------------------------------------------------------
 
@@ -300,7 +330,7 @@ class Body:
         """The innermost saga that this code is in."""
         return self.undoing.saga
 
-    def open_saga(self) -> AbstractAsyncContextManager[OneSaga]:
+    def open_saga(self) -> Block:
         """A block with a saga of its own."""
         self._asks.check_open()
         return self.undoing.block()
@@ -368,7 +398,7 @@ class Body:
 
     def edit_state(self, edit: StateSet) -> None:
         """Somebody outside changed a key of `ctx.state`."""
-        cast("_RunState", self.state).edit(edit)
+        self._variables.edit(edit)
 
     def set_state(self, key: str, value: object, *, deleted: bool = False) -> None:
         """Journal a change of `ctx.state`, unless the journal has it."""
@@ -396,40 +426,6 @@ class Body:
     def _note(self, kind: str, fields: Mapping[str, object]) -> None:
         if self._asks.live and not self._asks.closed:
             self.notes.append(Note(kind, fields))
-
-
-class _RunState(MutableMapping[str, object]):
-    """`ctx.state` as the body sees it; a rebuild sets it again."""
-
-    def __init__(self, body: Body) -> None:
-        self._body = body
-        self._values: dict[str, object] = {}
-
-    def __getitem__(self, key: str) -> object:
-        return self._values[key]
-
-    def __setitem__(self, key: str, value: object) -> None:
-        self._body.set_state(key, value)
-        self._values[key] = value
-
-    def __delitem__(self, key: str) -> None:
-        if key not in self._values:
-            raise KeyError(key)
-        self._body.set_state(key, None, deleted=True)
-        del self._values[key]
-
-    def edit(self, edit: StateSet) -> None:
-        """Take over a change that the journal has."""
-        if edit.deleted:
-            self._values.pop(edit.key, None)
-        else:
-            self._values[edit.key] = _ANY.decode(edit.payload)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
 
 
 class _Upgrading:

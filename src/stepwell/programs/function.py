@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
 from random import Random
@@ -22,7 +22,7 @@ from stepwell.model.ids import StepPath
 from stepwell.programs.asks import Asks, Pending, check_size
 from stepwell.programs.body import Body, is_machinery
 from stepwell.programs.exceptions import failed_paths
-from stepwell.programs.matching import Delivery, Records, no_records
+from stepwell.programs.matching import NO_RECORDS, Delivery, Records
 from stepwell.programs.protocol import Divergence, Note, Request
 from stepwell.programs.switch import BodySwitch
 from stepwell.programs.turnloop import TurnLoop, TurnTask
@@ -70,7 +70,7 @@ class FunctionProgram:
     ) -> None:
         self.deadlock = ""
         self.ended = False
-        self.recorded = no_records() if records is None else records
+        self.recorded = NO_RECORDS if records is None else records
         self._workflow = workflow
         self._input = input
         self._threads = threads
@@ -144,6 +144,7 @@ class FunctionProgram:
             self._body.undoing.heard_of(delivery.path)
         if isinstance(delivery, RunCancelRequested):
             self._body.cancelled = True
+            self._body.undoing.heard_of_cancel()
             if self._main is not None:
                 self._main.cancel()
         elif isinstance(delivery, StateSet):
@@ -181,10 +182,10 @@ class FunctionProgram:
                 self._run_turn()
                 self._arm_timers()
         except StepwellError as error:  # the turn itself gave up (a body that never waits)
-            if self._ending is None:
-                self._end_with(error)
-            else:
+            if self._loop.has_given_up:
                 self._fail(error)
+            elif self._ending is None:
+                self._end_with(error)
             return
         if self._main is not None and self._main.done() and self.divergence is None and not self.ended:
             self._finish(self._main)
@@ -198,7 +199,8 @@ class FunctionProgram:
         self._guard.watching(self._loop.turn)()
         offence = self._guard.take_offence()
         main = self._main
-        if offence is not None and not (main and main.done() and not main.cancelled() and main.exception() is offence):
+        is_told = main and main.done() and not main.cancelled() and main.exception() is offence
+        if offence is not None and self._ending is None and not is_told:
             raise offence  # the body has caught it, or goes on elsewhere
 
     def _finish(self, main: TurnTask[object]) -> None:
@@ -208,15 +210,14 @@ class FunctionProgram:
             error = asyncio.CancelledError() if main.cancelled() else main.exception()
             self._end_with(error, main.result() if error is None else None)
         else:  # what was left has ended, and what had to be undone is undone, as far as it could be
-            failure = main.exception()
-            self._conclude(ending if failure is None else Ending(failure))
+            self._conclude(ending)
 
     def _end_with(self, error: BaseException | None, result: object = None) -> None:
         ending = self._written(result) if error is None else Ending(error)
-        undoing = self._body.undoing
         left = any(not task.done() for task in self._loop.tasks)
-        if left or (ending.error is not None and undoing.root.calls):
+        if left or (ending.error is not None and self._body.undoing.root.calls):
             self._ending = ending
+            undoing = self._body.undoing
             work = undoing.wind_up(ending.error)
             self._main = self._loop.create_task(work, name="undo", scope=undoing.root.scope)
             self._turn()
@@ -233,26 +234,29 @@ class FunctionProgram:
 
     def _conclude(self, ending: Ending) -> None:
         error = ending.error
-        if error is None:
+        if self._body.failed_compensations:
+            self._stop(self._body.failed_compensations)
+        elif error is None:
             self.ended = True
             self._asks.requests.append(CompleteRun(output=ending.output))
         elif not isinstance(error, asyncio.CancelledError):
             self._fail(error)
         elif self._body.cancelled:
             self.ended = True
-            self._asks.requests.append(EndCancelled(undone=self._body.undoing.undone_by_cancel))
+            self._asks.requests.append(EndCancelled(undone=self._body.undoing.has_undone_for_cancel))
         else:
             self._fail(asyncio.CancelledError("the body cancelled itself"))
 
     def _fail(self, error: BaseException) -> None:
         self.ended = True
-        undoing = self._body.undoing
-        stopped = undoing.stopped_by(error)
-        steps = stopped or failed_paths(error)
-        undone = not stopped and (undoing.has_undone(error) or undoing.has_undone_after(steps))
-        self._asks.requests.append(
-            FailRun(error=failure_of(error), steps=steps, undone=undone, undoing=bool(stopped)),
-        )
+        undone = self._body.undoing.has_undone_for(error)
+        self._asks.requests.append(FailRun(error=failure_of(error), steps=failed_paths(error), undone=undone))
+
+    def _stop(self, failures: Sequence[Exception]) -> None:
+        """Compensations have failed for good: that ends the run, whatever its body made of it."""
+        self.ended = True
+        steps = tuple(dict.fromkeys(path for failure in failures for path in failed_paths(failure)))
+        self._asks.requests.append(FailRun(error=failure_of(failures[0]), steps=steps, undoing=True))
 
     def _find_deadlock(self) -> None:
         if self.ended or self.divergence is not None or self._asks.closed or not self._asks.is_empty:

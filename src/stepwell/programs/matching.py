@@ -308,7 +308,11 @@ def _withdrawn_by(retry: RunResumed, before: Sequence[AnyEntry]) -> set[int]:
         or (isinstance(entry, StepFailed) and entry.retry_at is None and entry.path in retried)
     }
     first = min(min(taken, default=len(before)), _closing_block(before))
-    return taken | {i for i in range(first, len(before)) if _is_called_off(before[i])}
+    called_off = {i for i in range(first, len(before)) if _is_called_off(before[i])}
+    if retry.undoing:  # nothing goes forward any more
+        undo = {entry.path for entry in before if isinstance(entry, StepStarted) and entry.step == "compensation"}
+        called_off = {i for i in called_off if getattr(before[i], "path", None) in undo}
+    return taken | called_off
 
 
 def _is_called_off(entry: AnyEntry) -> bool:
@@ -329,6 +333,5 @@ def _closing_block(before: Sequence[AnyEntry]) -> int:
     return max(position, 0)
 
 
-def no_records() -> Records:
-    """The index of a journal in which nothing has happened yet."""
-    return Records(())
+NO_RECORDS = Records()
+"""The index of a journal in which nothing has happened yet; all fresh runs share it, and nobody adds to it."""

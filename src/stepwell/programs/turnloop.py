@@ -59,6 +59,8 @@ class TurnTask(asyncio.Task[T]):
     `asyncio.wait` hands tasks back in sets; with hashes by number a loop over such a set is the same on every replay.
     """
 
+    __slots__ = ("_number", "context", "scope")
+
     def __init__(
         self,
         coro: Coroutine[Any, Any, T],
@@ -95,6 +97,19 @@ class TimerSink(Protocol):
         """It was cancelled before it ran."""
 
 
+class _Nobody:
+    """Listens to the timers of a loop that is closed."""
+
+    def timer_set(self, timer: asyncio.TimerHandle) -> None:
+        pass
+
+    def timer_cancelled(self, timer: asyncio.TimerHandle) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
+
+
 class TurnLoop(asyncio.AbstractEventLoop):
     """An `asyncio` event loop that runs only when told to, and only what is ready."""
 
@@ -103,13 +118,15 @@ class TurnLoop(asyncio.AbstractEventLoop):
         self.now = 0.0
         self.closed = False
         self.tasks: set[TurnTask[Any]] = set()  # Any: whatever they return
+        self.on_failure: Callable[[BaseException], None] | None = None
+        self.has_given_up = False
         self._timers = timers
         self._made = 0
         self._group: _Group | None = None
         self._ready: deque[asyncio.Handle] = deque()
-        self._generators: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()  # Any: whatever they yield
+        self._generators: weakref.WeakSet[AsyncGenerator[Any, Any]] | None = None  # Any: whatever they yield
         self._generators_left = 0
-        self.context = copy_context()  # the body's own; whoever begins it sets it
+        self.context: Context | None = None  # the body's own; whoever begins it sets it
 
     def turn(self) -> None:
         """Run until nothing is ready. Call it from a plain callback of the host loop, never from inside a task."""
@@ -125,6 +142,7 @@ class TurnLoop(asyncio.AbstractEventLoop):
                 count += 1
                 if count > CALLBACKS_PER_TURN:
                     ready.clear()
+                    self.has_given_up = True
                     raise WorkflowBodyError(
                         f"the workflow body ran {CALLBACKS_PER_TURN:,} callbacks without waiting for anything; "
                         "a loop over `await asyncio.sleep(0)` never gives way here: wait for a step, timer or signal"
@@ -146,27 +164,41 @@ class TurnLoop(asyncio.AbstractEventLoop):
                 task = self.tasks.pop()
                 if not task.done():
                     task.context.run(_close, task.get_coro().close)
-            for generator in tuple(self._generators):
+                    _wake_no_more(task)
+            for generator in tuple(self._generators or ()):
                 self._generator_left(generator)
         finally:
             _give_back(*before)
+        # What refers to itself is freed by the garbage collector only, and with thousands of runs that takes longer
+        # than the runs: the context has the body, which has this loop, which has the program, which has the loop.
+        self.context = None
+        self._timers = _NOBODY
 
     def _take_charge(self) -> tuple[asyncio.AbstractEventLoop | None, Any]:  # Any: whatever hooks the host has
         """From here on this is the running loop, and it is told of asynchronous generators; returns what was before."""
         before = events._get_running_loop(), sys.get_asyncgen_hooks()
         events._set_running_loop(self)
-        sys.set_asyncgen_hooks(self._generators.add, self._generator_left)
+        sys.set_asyncgen_hooks(self._generator_begun, self._generator_left)
         return before
+
+    def _generator_begun(self, generator: AsyncGenerator[Any, Any]) -> None:  # Any: whatever it yields
+        if self._generators is None:
+            self._generators = weakref.WeakSet()
+        self._generators.add(generator)
 
     def _generator_left(self, generator: AsyncGenerator[Any, Any]) -> None:  # Any: whatever it yields
         """Nobody iterates over it any more: run its clean-up, as asyncio does, in a task whose scope is its own."""
-        self._generators.discard(generator)
+        if self._generators is not None:
+            self._generators.discard(generator)
+        if self.context is None:  # the body is gone, and nothing of it runs any more
+            return
+        context = self.context.copy()
         if self.closed:
-            self.context.copy().run(_close, lambda: _throw_into(generator.aclose()))
+            context.run(_close, lambda: _throw_into(generator.aclose()))
             return
         self._generators_left += 1
         scope = self.root_scope.child("generator", self._generators_left)
-        self.call_soon(lambda: self.create_task(generator.aclose(), context=self.context.copy(), scope=scope))
+        self.call_soon(lambda: self.create_task(generator.aclose(), context=context, scope=scope))
 
     def tasks_in_order(self) -> list[TurnTask[Any]]:  # Any: whatever they return
         """The tasks that have not ended, in the order in which they were made."""
@@ -249,8 +281,14 @@ class TurnLoop(asyncio.AbstractEventLoop):
         if place is not None:
             self._start_in_order(place)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: TurnTask[Any]) -> None:  # Any: whatever it returns
+        self.tasks.discard(task)
+        error = task._exception  # asked for with `exception()`, one that nobody looks at would never be told of
+        if error is not None and self.on_failure is not None:
+            self.on_failure(error)
 
     def _scope_of_one_among(self, parent: Scope, place: _Place) -> Scope:
         """`as_completed` makes its tasks in the order of a set; number them as the caller listed them."""
@@ -327,6 +365,13 @@ def _close(close: Callable[[], object]) -> None:
         except BaseException:  # whatever it raises on its way out reaches nobody
             pass
         return
+
+
+def _wake_no_more(task: TurnTask[Any]) -> None:  # Any: whatever it returns
+    """A task and the future that it waits for hold each other: let that go, as `dispose` says why."""
+    waited_for: Any = getattr(task, "_fut_waiter", None)  # Any: a future, of a class that is asyncio's own affair
+    for callback, _ in getattr(waited_for, "_callbacks", None) or ():
+        waited_for.remove_done_callback(callback)
 
 
 def _throw_into(ending: Coroutine[Any, Any, None]) -> None:

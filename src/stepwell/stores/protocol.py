@@ -317,8 +317,9 @@ class Store(Protocol):
         `message.at`, except that a run which is held in its queue is woken by `cancel` only. Any client may post,
         driver or not. A `signal` is refused with `WrongStatus` when the run has ended, `retry` when it has not failed
         or been cancelled, `again` never, the other kinds when it has ended; a `resume` is refused unless the run is
-        paused or stuck, an `input` unless it is pending and unowned. `answer`, `withdraw` and `reassign` are refused
-        with `RequestNotFound` unless the run has an open wait with the id `message.name`. Raises `RunNotFound`.
+        paused or stuck, or a `pause` waits in its mailbox; an `input` unless it is pending and unowned. `answer`,
+        `withdraw` and `reassign` are refused with `RequestNotFound` unless the run has an open wait with the id
+        `message.name`. Raises `RunNotFound`.
         """
 
     def transact(

@@ -29,14 +29,19 @@ ABOUT_A_WAIT: Final[frozenset[MessageKind]] = frozenset({"answer", "withdraw", "
 """Kinds of messages whose name is the id of an open wait."""
 
 
-def refusal(kind: MessageKind, run_id: str, status: Status, *, owned: bool = False) -> StepwellError | None:
-    """Why a run in this status takes no message of this kind; None when it does."""
+def refusal(
+    kind: MessageKind, run_id: str, status: Status, *, owned: bool = False, pausing: bool = False
+) -> StepwellError | None:
+    """Why a run in this status takes no message of this kind; None when it does.
+
+    `pausing` says that a pause waits in its mailbox: what follows it may undo it.
+    """
     if kind == "again":
         return None
     if kind == "retry":
         fits, when = status in RETRYABLE, "one that failed or was cancelled"
     elif kind == "resume":
-        fits, when = status in SET_ASIDE, "one that is paused or stuck"
+        fits, when = status in SET_ASIDE or (pausing and status not in TERMINAL), "one that is paused or stuck"
     elif kind == "input":
         fits, when = status == "pending" and not owned, "one that has not begun"
         if owned and status == "pending":

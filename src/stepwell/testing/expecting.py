@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 from stepwell.testing.scenes import TRIES
@@ -51,8 +52,8 @@ class _Known:
     undone: bool = True
 
 
-class _Stopped(Tripped):
-    """A compensation has failed for good."""
+class _Stopped(Exception):
+    """A compensation has failed for good, which no part of a script can catch."""
 
 
 _Call = tuple[int, int]
@@ -66,19 +67,25 @@ class _Playing:
     known: _Known
     state: dict[str, int] = field(default_factory=dict)
     calls: list[_Call] = field(default_factory=list)
+    stopped: bool = False
 
     def run(self, script: Script, token: int) -> int:
         """The whole run: what it said how to undo is undone when it fails."""
         try:
             return self.value(script, token)
+        except _Stopped:
+            raise Tripped from None
         except Tripped:
-            self._undo(self.calls)
+            if not self.stopped:
+                with contextlib.suppress(_Stopped):
+                    self._undo(self.calls)
             raise
 
     def _undo(self, calls: list[_Call]) -> None:
         while calls:
             token, failures = calls[-1]
             if failures >= TRIES:
+                self.stopped = True
                 raise _Stopped
             self.undone.append(token)
             calls.pop()
@@ -87,7 +94,7 @@ class _Playing:
         """One of several parts that go on at once."""
         try:
             return self.value(script, token)
-        except Tripped:
+        except (Tripped, _Stopped):
             self.known.undone = False
             raise
 
@@ -185,7 +192,8 @@ class _Playing:
         try:
             token = self.value(part, token)
         except Tripped:
-            self._undo(inner)
+            if not self.stopped:  # what is around a compensation that has failed waits
+                self._undo(inner)
             raise
         finally:
             self.calls = outer

@@ -143,6 +143,7 @@ def check_history(world: World, plan: Plan) -> None:
 
 
 def need(holds: bool, what: str) -> None:
+    """Raise `Violation` with `what` unless it holds."""
     if not holds:
         raise Violation(what)
 

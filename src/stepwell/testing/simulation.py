@@ -45,6 +45,8 @@ T = TypeVar("T")
 PATIENCE = 7 * SECOND
 """How long, with no commit at all, something may be owed before it counts as lost; over the engine's longest nap."""
 
+ABOUT_QUESTIONS = frozenset({"answer", "answer twice", "answer as a stranger", "withdraw", "reassign"})
+
 LIMIT = 900 * SECOND
 """Virtual time after which a simulation is given up."""
 
@@ -238,11 +240,20 @@ class _Simulation:
         if not alive:
             return
         run_id = alive[visit.run % len(alive)]
+        if visit.wants and visit.wants[0].verb in ABOUT_QUESTIONS:
+            asking = await self._until(self._who_asks)
+            run_id = asking[visit.run % len(asking)] if asking else run_id
         for want in visit.wants:
             await asyncio.sleep(want.after / SECOND)
+            if want.verb in ABOUT_QUESTIONS:
+                await self._until(lambda: run_id in self._who_asks())
             fitting = waits.get(want.verb, frozenset(MEANING))
             if await self._until(functools.partial(_is_in, rows, run_id, fitting)):
                 await self._want(Wish(want.verb, run_id, want.name, choice=want.choice), want.via)
+
+    def _who_asks(self) -> list[str]:
+        """Runs with an open question."""
+        return [wait.run_id for wait in self.world.disk.content.waits.values() if wait.kind == "input"]
 
     async def _until(self, holds: Callable[[], T]) -> T:
         """Wait up to two seconds for something to be there; what it was then."""

@@ -22,7 +22,7 @@ from stepwell.stores.protocol import Filter, RunRow, Stored
 from stepwell.usecases.base import UseCases
 
 _REVIVING = {True: frozenset({"retry", "again"}), False: frozenset({"resume", "retry", "cancel", "upgrade"})}
-"""Kinds of messages that let a run go on: one that has ended (another cancel finds nothing more to do), or is set aside."""
+"""Kinds of messages that let a run go on: one that has ended (another cancel changes nothing), or is set aside."""
 
 PAGE = 1000
 """Entries of a journal read at a time."""

@@ -122,7 +122,9 @@ class Changes:
         identity = (message.run_id, message.kind, message.name, message.key)
         if message.key and identity in self.data.posted:
             return None
-        if (error := refusal(message.kind, row.run_id, row.status, owned=row.owner is not None)) is not None:
+        pausing = message.kind == "resume" and any(m.kind == "pause" for m in self.data.mailbox_of(row.run_id))
+        error = refusal(message.kind, row.run_id, row.status, owned=row.owner is not None, pausing=pausing)
+        if error is not None:
             raise error
         if message.kind in ABOUT_A_WAIT:
             wait = self.data.waits.get(message.name)

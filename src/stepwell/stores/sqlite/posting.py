@@ -38,7 +38,7 @@ def post(session: Session, postings: Sequence[Posting], *, strict: bool) -> list
         identity = (row[0] if row is not None else 0, new.kind, new.name, new.key)
         if new.key and identity in before:
             continue
-        if (error := _refusal(session, posting, row, open_waits)) is not None:
+        if (error := _refusal(session, posting, row, open_waits, posted)) is not None:
             posting.error = error if strict else None
             continue
         before.add(identity)
@@ -101,12 +101,24 @@ def _posted_before(session: Session, postings: Sequence[Posting], numbers: dict[
 
 
 def _refusal(
-    session: Session, posting: Posting, row: Sequence[Any] | None, open_waits: dict[str, int]
+    session: Session,
+    posting: Posting,
+    row: Sequence[Any] | None,
+    open_waits: dict[str, int],
+    posted: Sequence[Message],
 ) -> StepwellError | None:
     message = posting.message
     if row is None:
         return RunNotFound(f"no run {message.run_id} in {session.path}")
-    error = refusal(message.kind, message.run_id, row[_STATUS], owned=row[_OWNER] is not None)
+    pausing = message.kind == "resume" and _is_pausing(session, message.run_id, posted)
+    error = refusal(message.kind, message.run_id, row[_STATUS], owned=row[_OWNER] is not None, pausing=pausing)
     if error is None and message.kind in ABOUT_A_WAIT and open_waits.get(message.name) != row[0]:
         return no_such_wait(message)
     return error
+
+
+def _is_pausing(session: Session, run_id: str, posted: Sequence[Message]) -> bool:
+    """Whether a pause waits in a run's mailbox, or is being put there."""
+    if any(message.run_id == run_id and message.kind == "pause" for message in posted):
+        return True
+    return any(row[2] == "pause" for row in session.all("open_messages", (run_id,)))

@@ -126,8 +126,18 @@ class MailboxTests(Kit):
             with refused(RunNotFound, "nobody"):
                 await store.post(mail("nobody"))
 
+    async def test_a_resume_is_taken_when_the_pause_that_it_undoes_still_waits_to_be_taken(self) -> None:
+        async with self.driver() as store:
+            for name in ("one", "both"):
+                await store.create(new_run(name, owner="w1"))
+                await store.append(appended(name, 2, "x", status="waiting", release=True))
+            await store.post(mail("one", kind="pause"))
+            assert await store.post(mail("one", kind="resume")) is not None
+            posted = await asyncio.gather(*(store.post(mail("both", kind=kind)) for kind in ("pause", "resume")))
+            assert [m.kind for m in posted if m is not None] == ["pause", "resume"]
+
     async def test_which_messages_a_run_takes_depends_on_its_status(self) -> None:
-        kinds: tuple[MessageKind, ...] = ("signal", "pause", "resume", "cancel", "retry", "child", "state")
+        kinds: tuple[MessageKind, ...] = ("signal", "resume", "pause", "cancel", "retry", "child", "state")
         live = {"signal", "pause", "cancel", "child", "state"}
         taken: dict[Status, set[str]] = {
             "running": live,
