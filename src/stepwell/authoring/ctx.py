@@ -138,7 +138,12 @@ class _Ctx:
         The step's outcome and what it wrote become durable together or not at all: exactly once, whatever crashes. It
         must not be committed, rolled back or kept; the tables are the application's own.
         """
-        context = _any("connection")
+        context = current.get()
+        if context is None:
+            raise WorkflowBodyError(
+                "ctx.connection is there while the engine runs the task; here nothing runs: in a test, call it in a "
+                "workflow on a stepwell.testing.Bench"
+            )
         if not isinstance(context, AttemptContext) or context.connection is None:
             raise WorkflowBodyError("ctx.connection belongs in a task marked @task(transactional=True)")
         return context.connection

@@ -81,7 +81,8 @@ class Pending:
 class Asks:
     """The open calls of one body. `requests` is what the engine takes after each turn.
 
-    `live` turns true when all recorded outcomes have been delivered. With `closed` nothing has an effect any more.
+    `live` turns true when all recorded outcomes have been delivered; `to_come` counts those that have not. With `closed`
+    nothing has an effect any more.
     """
 
     def __init__(self, recorded: Records, on_change: OnChange | None, fire: Fire) -> None:
@@ -89,6 +90,7 @@ class Asks:
         self.requests: list[Request] = []
         self.divergence: Divergence | None = None
         self.live = not recorded.by_path and not recorded.deliveries
+        self.to_come = len(recorded.deliveries)
         self.closed = False
         self._on_change = on_change
         self._fire = fire
@@ -101,6 +103,11 @@ class Asks:
     def is_empty(self) -> bool:
         """Whether the body waits for nothing that could come from outside."""
         return not (self._pending or self._late or self.requests)
+
+    @property
+    def knows_no_more(self) -> bool:
+        """Whether the journal has nothing from after this moment: no body has come by here before."""
+        return self.live or (self.to_come <= 0 and self.recorded.is_used_up)
 
     def check_open(self) -> None:
         """Let no call of a body have an effect that is being dropped or has diverged."""

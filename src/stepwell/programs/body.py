@@ -293,7 +293,7 @@ class Body:
         """Start a run and go on; recorded, so a replay starts nothing."""
         self._asks.check_open()
         request = self._child(self._loop.current_scope(), workflow, args, kwargs, None, awaited=False)
-        recorded = self._asks.recorded.values.get(request.path)
+        recorded = self._asks.recorded.value(request.path)
         if recorded is None:
             self._asks.requests.append(msgspec.structs.replace(request, new_identity=new_identity))
             return request.run_id
@@ -356,7 +356,7 @@ class Body:
         path = StepPath(scope.path, name, scope.occurrence(name))
         payload = ValueCodec(type(data) if is_typed(data) else Any, f"event {topic!r}").encode(data)
         check_size(payload, "the data of event", topic)
-        if path not in self._asks.recorded.values:
+        if self._asks.recorded.value(path) is None:
             self._asks.requests.append(PublishEvent(path, topic, payload, subject, transient))
 
     def patched(self, id: str) -> bool:
@@ -365,8 +365,8 @@ class Body:
         known = self._patches.get(id)
         if known is None:
             path = StepPath((), f"patch:{id}", 1)
-            known = path in self._asks.recorded.values
-            if not known and self._asks.live:
+            known = self._asks.recorded.value(path) is not None
+            if not known and self._asks.knows_no_more:
                 known = True
                 self._asks.requests.append(RecordValue(path=path, value="patch", payload=NULL))
             self._patches[id] = known
@@ -377,7 +377,7 @@ class Body:
         scope = self._loop.current_scope()
         name = f"ctx.{kind}"
         path = StepPath(scope.path, name, scope.occurrence(name))
-        recorded = self._asks.recorded.values.get(path)
+        recorded = self._asks.recorded.value(path)
         if recorded is not None:
             return codec.decode(recorded.payload)
         payload = codec.encode(produce())
@@ -408,7 +408,7 @@ class Body:
         path = StepPath(scope.path, name, scope.occurrence(name))
         payload = NULL if deleted else ValueCodec(Any, f"ctx.state[{key!r}]").encode(value)
         check_size(payload, "ctx.state", key)
-        recorded = self._asks.recorded.states.get(path)
+        recorded = self._asks.recorded.state(path)
         same = recorded is not None and recorded.deleted == deleted and bytes(recorded.payload) == bytes(payload)
         if not same:
             self._asks.requests.append(SetState(key=key, payload=payload, path=path, deleted=deleted))

@@ -139,6 +139,7 @@ class FunctionProgram:
 
     def deliver(self, delivery: Delivery, payload: msgspec.Raw) -> None:
         """Run the turn in which this outcome reaches the body."""
+        self._asks.to_come -= 1
         self._loop.now = max(self._loop.now, delivery.at / 1_000_000)
         if isinstance(delivery, StepFailed):
             self._body.undoing.heard_of(delivery.path)

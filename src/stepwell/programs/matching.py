@@ -112,6 +112,7 @@ class Records:
         self.variables: dict[str, msgspec.Raw] = {}
         self.has_begun = False
         self.taken = 0
+        self._read = 0
         self.deliveries: list[Delivery] = []
         self.blobs: set[str] = set()
         self._scopes: dict[Scope, Scope] = {}
@@ -237,6 +238,25 @@ class Records:
                 self._in_scope.setdefault((record.path.scope, record.path.name), []).append(record)
         free = [r for name in names for r in self._moved.get((name, fingerprint), ()) if not r.consumed]
         return next((r for r in free if r.path.scope == path.scope), free[0] if free else None)
+
+    def value(self, path: StepPath) -> ValueRecorded | None:
+        """What was recorded for a value that the body reads here; each is read once."""
+        found = self.values.get(path)
+        self._read += found is not None
+        return found
+
+    def state(self, path: StepPath) -> StateSet | None:
+        """The change of `ctx.state` that was recorded here; each is read once."""
+        found = self.states.get(path)
+        self._read += found is not None
+        return found
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether calls have found all that is recorded, but for what a dying body did before a retry."""
+        if self._read < len(self.values) + len(self.states):
+            return False
+        return all(record.consumed or record.is_aftermath for record in self.by_path.values())
 
     def free_path(self, path: StepPath) -> StepPath:
         """`path`, or its first revision that no record stands at."""
