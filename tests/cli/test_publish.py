@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,12 +21,14 @@ async def listens(topic: str = "order.paid") -> list:
 
 
 @pytest.fixture
-def listening(cli: Cli) -> Cli:
+def listening(cli: Cli) -> Iterator[Cli]:
     """With a run `l`, driven by a process in the background, that waits for `order.paid`."""
     (cli.folder / "listens.py").write_text(LISTENS)
     assert cli("run", "listens.py:listens", "--id", "l", "--detach").returncode == 0
     until(lambda: cli.status("l") == "waiting")
-    return cli
+    yield cli
+    if cli.status("l") == "waiting":
+        cli("cancel", "l")  # its process ends with it
 
 
 def result(cli: Cli, run: str) -> Any:

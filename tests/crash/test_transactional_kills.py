@@ -1,4 +1,4 @@
-"""Killed at every point inside the store's transactions: what transactional tasks write is there once, and all of it."""
+"""Killed at every point inside the store's transactions: what transactional tasks write is there, and there once."""
 
 from __future__ import annotations
 
@@ -42,6 +42,4 @@ def test_a_crash_at_any_point_leaves_each_write_once_beside_its_outcome(tmp_path
     assert sorted(connection.execute("SELECT run, what, cents FROM ledger")) == expected
     connection.close()
     if point in ("posted", "commit"):
-        assert any(len(attempts) > 1 for key, attempts in ran.items() if "from" in key or "book#1" in key), (
-            "rolled back"
-        )
+        assert any(len(attempts) > 1 for key, attempts in ran.items() if "book#1" in key), "some were rolled back"

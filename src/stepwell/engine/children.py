@@ -176,7 +176,9 @@ class ChildDesk:
         """Tell the child of this step, if it is one, that nobody waits for it any more."""
         step = self._runner.state.steps.get(path)
         if step is not None and step.step == "child" and step.on_cancel != "abandon":
-            self._post(step.child, "cancel", f"run {self._runner.run_id} no longer waits for it")
+            parent = self._runner.run_id
+            key = f"{parent}:{path}:{step.attempt}"  # a rebuilt body says it again
+            self._post(step.child, "cancel", f"run {parent} no longer waits for it", key)
 
     def tell_parent(self, output: msgspec.Raw, output_blob: str) -> None:
         """Tell the run that waits for this one, if any, how it ended."""
@@ -193,10 +195,10 @@ class ChildDesk:
             NewMessage(state.parent, "child", str(state.parent_step), body, runner.now, by=runner.run_id)
         )
 
-    def _post(self, child: str, verb: MessageKind, reason: str) -> None:
+    def _post(self, child: str, verb: MessageKind, reason: str, key: str = "") -> None:
         runner = self._runner
         body = msgspec.json.encode(VerbBody(reason=reason))
-        runner.ledger.posts.append(NewMessage(child, verb, "", body, runner.now, by=runner.run_id))
+        runner.ledger.posts.append(NewMessage(child, verb, "", body, runner.now, key=key, by=runner.run_id))
 
 
 async def _origin(store: Store, run_id: str) -> tuple[RunRow, RunCreated]:

@@ -21,8 +21,12 @@ class Care(UseCases):
         return await self.store.check()
 
     async def gc(self, *, older_than: Duration) -> int:
-        """Delete runs that ended longer ago than this, with all that belongs to them; returns how many."""
+        """Delete runs that ended longer ago than this, with all that belongs to them; returns how many.
+
+        Events that were published longer ago than this go too.
+        """
         before = self._clock.now() - micros(older_than, "older_than")
+        await self.store.forget_events(before=before)
         total = 0
         while True:
             deleted = await self.store.delete(finished_before=before)
