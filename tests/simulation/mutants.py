@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import stepwell.engine.runner
+import stepwell.engine.streams
 import stepwell.engine.topics
 import stepwell.model.decide
 import stepwell.model.state
@@ -21,8 +22,8 @@ from stepwell.app import Stepwell
 from stepwell.authoring.context import AttemptContext
 from stepwell.engine.children import ChildDesk
 from stepwell.engine.claiming import Claims
-from stepwell.engine.executor import Executor
 from stepwell.engine.inbox import Inbox
+from stepwell.engine.instore import InStore
 from stepwell.engine.ledger import Ledger
 from stepwell.engine.mailboxes import Mailboxes
 from stepwell.engine.performing import Performance
@@ -371,7 +372,7 @@ MUTANTS = (
     ),
     mutant(
         "a rebuilt body says again that it publishes",
-        (Body, "publish", "if path not in self._asks.recorded.values:", "if True:"),
+        (Body, "publish", "if self._asks.recorded.value(path) is None:", "if True:"),
     ),
     mutant(
         "an event that is there keeps no others from waiting", (WaitDesk, "committed", "subscription.scan()", "pass")
@@ -389,10 +390,10 @@ MUTANTS = (
     mutant("losers go on waiting", (Waiting, "_first", "if is_ours and not future.done()", "if False")),
     mutant("another than the winner wins", (Waiting, "_first", "if future.done()", "if not future.done()")),
     # -- sagas --------------------------------------------------------------------------------------------------
-    mutant("what was done first is undone first", (Undoing, "_run", "saga.calls[-1]", "saga.calls[0]")),
+    mutant("what was done first is undone first", (Undoing, "_work", "saga.calls.pop()", "saga.calls.pop(0)")),
     mutant(
         "a second cancellation stops the undoing",
-        (Undoing, "undo_all", "continue", "work.cancel()"),
+        (Undoing, "_stop", " or task in self._workers", ""),
     ),
     mutant(
         "what undoes a cancelled run is not tried again",
@@ -405,7 +406,7 @@ MUTANTS = (
     ),
     mutant(
         "a run that failed is not undone",
-        (FunctionProgram, "_end_with", "(ending.error is not None and undoing.root.calls)", "False"),
+        (Undoing, "wind_up", "await self._make_calls(self.root)", "pass"),
     ),
     mutant(
         "what a body leaves behind is not waited for",
@@ -413,19 +414,19 @@ MUTANTS = (
     ),
     mutant(
         "a block in good order forgets how to undo its work",
-        (OneSaga, "hand_over", "outer.calls += self.calls", "pass"),
+        (OneSaga, "end", "self._open_one().calls += calls", "pass"),
     ),
     mutant(
         "what is undone because something beside it failed does not count",
-        (FunctionProgram, "_fail", " or undoing.has_undone_after(steps)", ""),
+        (Undoing, "has_undone_for", "min(dates, default=0) < self._begun", "False"),
     ),
     mutant(
-        "another call is forgotten when one was registered meanwhile",
-        (Undoing, "_run", "saga.calls.remove(call)", "saga.calls.pop()"),
+        "what goes on in a block is undone beside it",
+        (Undoing, "leave", "await self._stop(lambda task: _saga_of(task, self.root).is_within(saga))", "False, False"),
     ),
     mutant(
-        "winding up cancels what is being undone",
-        (Undoing, "wind_up", "if task not in self._undoing:", "if True:"),
+        "a compensation that failed for good can be passed over",
+        (Undoing, "_work", "self.failures.append(failure)", "continue"),
     ),
     mutant(
         "a retry that goes on undoing withdraws the cancellation",
@@ -440,7 +441,9 @@ MUTANTS = (
     mutant("an abandoned child is cancelled", (ChildDesk, "cancel", ' and step.on_cancel != "abandon"', "")),
     # -- streams ------------------------------------------------------------------------------------------------
     mutant("the last chunks are left out", (StreamDesk, "ended", "self._keep(stream)", "pass")),
-    mutant("each block counts from one", (StreamDesk, "_keep", "stream.count - len(chunks) + 1", "1")),
+    mutant(
+        "each block counts from one", (stepwell.engine.streams._Stream, "add", "_Block(self.count + 1)", "_Block(1)")
+    ),
     mutant(
         "live chunks are read again from the journal",
         (stepwell.usecases.streams, "_is_next", "heard[key] = chunk.number", "pass"),
@@ -465,7 +468,7 @@ MUTANTS = (
     ),
     mutant(
         "a transaction whose outcome nobody wanted is done again",
-        (Executor, "_transact", 'key="once"', 'key=""'),
+        (InStore, "_transact", 'key="once"', 'key=""'),
     ),
     mutant(
         "what a transaction writes is on disk before its start",
@@ -474,7 +477,8 @@ MUTANTS = (
     ),
     # -- code that changes, edits, queues, triggers -------------------------------------------------------------
     mutant(
-        "runs that went by a change go back", (Body, "patched", "if not known and self._asks.live:", "if not known:")
+        "runs that went by a change go back",
+        (Body, "patched", "if not known and self._asks.knows_no_more:", "if not known:"),
     ),
     mutant("an edit is not seen", (VerbDesk, "_set_state", "self._runner.body.hear_of_edit(entry)", "pass")),
     mutant(

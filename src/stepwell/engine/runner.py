@@ -162,11 +162,11 @@ class Runner:
         self._missed = False
         self.now = max(self.engine.clock.now(), self.state.updated_at)
         try:
+            self.steps.take_outcomes()  # first: what is done when the run is cancelled, its body hears of, and can undo
             self.waits.check_deadline(self.now)
             self._take_messages()
             if not self.body.set_up():
                 return
-            self.steps.take_outcomes()
             self.body.advance()
             while not self.body.must_reload and self.waits.next(self.now):
                 self.body.advance()
