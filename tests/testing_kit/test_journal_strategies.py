@@ -53,7 +53,7 @@ def test_a_journal_of_no_workflow_in_particular_is_valid(journal: list[AnyEntry]
 def test_every_kind_of_entry_is_drawn() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(FEW, max_examples=400)
+    @settings(FEW, max_examples=500, derandomize=True)
     @given(journals(most=60))
     def draw(journal: list[AnyEntry]) -> None:
         seen.update(map(kind_of, journal))
@@ -73,7 +73,7 @@ def test_a_journal_of_a_workflow_is_what_the_engine_wrote(journal: list[AnyEntry
 def test_runs_of_a_workflow_come_to_different_ends() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(FEW, max_examples=200)
+    @settings(FEW, max_examples=200, derandomize=True)
     @given(journals(order_flow))
     def draw(journal: list[AnyEntry]) -> None:
         seen.update([replay(journal).status])
