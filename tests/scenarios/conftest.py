@@ -22,6 +22,12 @@ def play(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario],
     data = MemoryData()
     opened: list[Stepwell] = []
 
+    def let_go() -> None:
+        if data.database is not None:
+            data.database.close()
+
+    request.addfinalizer(let_go)
+
     def make(**settings: Any) -> Stepwell:
         store: str | Store = MemoryStore(data) if request.param == "memory" else f"sqlite:///{tmp_path / 'runs.db'}"
         settings.setdefault("grace", "1s")

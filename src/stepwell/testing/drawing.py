@@ -153,7 +153,7 @@ def _wide_plan(seed: int) -> Plan:
     return dataclasses.replace(
         plan,
         starts=starts,
-        visits=_visits(chance, starts, _WIDE_VERBS, _WIDE_SEQUENCES),
+        visits=_wide_visits(chance, starts),
         faults=_faults(chance, starts),
         weather=dataclasses.replace(plan.weather, again=chance.choice((0.0, 0.0, 0.3))),
         listeners=_listeners(chance, starts),
@@ -248,18 +248,26 @@ _SEQUENCES: tuple[tuple[Verb, ...], ...] = (
 """What people want of one run within a moment; mostly nothing in particular."""
 
 
-_WIDE_VERBS: tuple[tuple[Verb, ...], ...] = (
-    ("answer", "publish", "signal"),
-    ("answer", "answer", "answer twice", "answer as a stranger", "withdraw", "reassign"),
-    ("publish", "publish", "publish again", "publish in passing"),
-    ("cancel", "retry", "answer", "publish"),
-    ("pause", "resume", "answer", "publish", "signal"),
-    ("cancel", "retry", "retry"),
-    ("set", "set", "pause", "resume", "answer"),
-)
+_WIDE_VERBS: dict[str, tuple[tuple[Verb, ...], ...]] = {
+    "ask": (
+        ("answer", "answer", "answer twice", "answer as a stranger"),
+        ("answer", "withdraw", "reassign"),
+        ("answer", "answer", "cancel", "retry"),
+        ("answer", "answer", "pause", "resume"),
+    ),
+    "event": (
+        ("publish",),
+        ("publish", "publish", "publish again", "publish in passing"),
+        ("publish", "publish", "cancel", "retry", "pause", "resume"),
+    ),
+    "signal": (("signal",), ("signal", "signal", "pause", "resume")),
+    "look": (("set",),),
+    "": (("cancel", "retry", "retry"), ("pause", "resume"), ("cancel", "retry", "answer", "publish", "signal", "set")),
+}
+"""What people may want of runs whose scripts have such a verb."""
 
 _WIDE_SEQUENCES: tuple[tuple[Verb, ...], ...] = (
-    *((),) * 6,
+    *((),) * 8,
     ("answer", "answer", "answer"),
     ("publish", "publish in passing", "publish"),
     ("pause", "answer", "publish", "resume"),
@@ -268,6 +276,18 @@ _WIDE_SEQUENCES: tuple[tuple[Verb, ...], ...] = (
     ("retry", "retry"),
     ("reassign", "answer", "withdraw"),
 )
+
+
+def _wide_visits(chance: Random, starts: tuple[Start, ...]) -> tuple[Visit, ...]:
+    """People do what fits the scripts."""
+    text = repr([start.script for start in starts])
+    fitting = [group for verb, groups in _WIDE_VERBS.items() if f"'{verb}" in text for group in groups]
+    few = chance.sample(fitting, min(2, len(fitting)))
+    return tuple(
+        visit
+        for _ in range(chance.choice((1, 1, 2, 3)))
+        for visit in _visits(chance, starts, tuple(few), _WIDE_SEQUENCES)
+    )
 
 
 def _visits(
@@ -447,7 +467,7 @@ def _wide_script(chance: Random) -> Script:
     """A script in which most kinds of verbs may occur; now and then of a few kinds only, which then meet often."""
     kinds = _WIDE_COMPOSITES if chance.random() < 0.6 else tuple(chance.sample(_WIDE_COMPOSITES, 4))
     leaves = _WIDE_LEAVES if chance.random() < 0.6 else tuple(chance.sample(_WIDE_LEAVES, 4))
-    return _Wide(chance, kinds, leaves).script(chance.randint(2, 12))
+    return _Wide(chance, kinds, leaves).script(chance.randint(2, 16))
 
 
 _WIDE_COMPOSITES = (
@@ -517,7 +537,9 @@ class _Wide:
             case "try" | "finally":
                 return [kind, self.script(budget - 1), self.leaf()]
             case "saga":
-                return [kind, self.script(budget - 1)]
+                made = ["made", 0, _time(chance), chance.choice((0, 0, 0, 1, 5))]
+                end = [["task", "steady", _time(chance), ALWAYS]] if chance.random() < 0.4 else []
+                return [kind, ["seq", made, self.script(budget - 1), *end]]
             case "events":
                 return [kind, chance.choice(TOPICS), self._residue(), chance.randint(2, 3)]
             case "pick":
