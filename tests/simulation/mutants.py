@@ -155,7 +155,7 @@ MUTANTS = (
     mutant(
         "attempts are launched before their start is on disk",
         (Runner, "_append", "if not self._sync:", "if True:"),
-        (Runner, "_go_on", "launches if self._sync else _in_store(launches)", "_in_store(launches)"),
+        (Runner, "_go_on", "launches if self._sync else in_store(launches)", "in_store(launches)"),
     ),
     mutant(
         "an append behind a refused one is given up",
@@ -176,13 +176,13 @@ MUTANTS = (
         (
             Ledger,
             "append",
-            "children=tuple(self.new_runs)",
-            "children=tuple(one for one in self.new_runs if self._store.create(one) is None)",
+            "children=tuple(beside.new_runs)",
+            "children=tuple(one for one in beside.new_runs if self._runner.store.create(one) is None)",
         ),
     ),
     mutant(
         "exit runs keep their children to themselves",
-        (Ledger, "reaches_out", "self.new_runs or", ""),
+        (Ledger, "reaches_out", "beside.new_runs or", ""),
     ),
     # -- messages -----------------------------------------------------------------------------------------------
     mutant("what was seen is ignored", (Runner, "_append", "self.inbox.seen() if release else 0", "1 << 60")),
@@ -191,8 +191,8 @@ MUTANTS = (
         (
             Inbox,
             "seen",
-            "*self._fetching, *(message.id for message in self._waiting)",
-            "*[m.id for m in self._waiting],",
+            "*self._fetching, *(message.id for message in self._waiting or ())",
+            "*[m.id for m in self._waiting or ()],",
         ),
         (Runner, "is_idle", "or self.inbox.is_fetching", ""),
     ),
@@ -241,7 +241,10 @@ MUTANTS = (
     mutant("a full engine asks without a pause", (Claims, "keep_claiming", "until = max(until, now + BREATH)", "pass")),
     # -- life of a run ------------------------------------------------------------------------------------------
     mutant("a run cut off at shutdown is not due", (Runner, "_wake_at", "if self._is_cut_off:", "if False:")),
-    mutant("a child's end is not told", (ChildDesk, "tell_parent", "runner.ledger.posts.append(", "(lambda _: None)(")),
+    mutant(
+        "a child's end is not told",
+        (ChildDesk, "tell_parent", "runner.ledger.beside.posts.append(", "(lambda _: None)("),
+    ),
     mutant("cancelling does not reach children", (ChildDesk, "cancel", "self._post(", "(lambda *_: None)(")),
     mutant(
         "a completed child is silent to a parent that is retried",
@@ -275,7 +278,7 @@ MUTANTS = (
     ),
     mutant("retries do not wait", (StepDesk, "_retry_later", "if at <= self._runner.engine.clock.now():", "if True:")),
     mutant("retries are not counted", (stepwell.model.decide, "_start_attempt", "step.attempt + 1", "step.attempt")),
-    mutant("slots are not given back", (StepDesk, "_ended", "self._give_back(step)", "pass")),
+    mutant("slots are not given back", (StepDesk, "ended", "self._give_back(step)", "pass")),
     mutant(
         "the idempotency key names the attempt",
         (AttemptContext, "idempotency_key", "{self._step}", "{self._step}:{self.attempt}"),
@@ -328,10 +331,11 @@ MUTANTS = (
     ),
     mutant(
         "a question that has ended stays in the inbox",
-        (QuestionDesk, "noticed", "self._runner.ledger.closed.append(id)", "pass"),
+        (QuestionDesk, "noticed", "self._runner.ledger.beside.closed.append(id)", "pass"),
     ),
     mutant(
-        "an open wait is not shown", (QuestionDesk, "_show", "self._runner.ledger.opened[found.id] = found", "pass")
+        "an open wait is not shown",
+        (QuestionDesk, "_show", "self._runner.ledger.beside.opened[found.id] = found", "pass"),
     ),
     mutant(
         "a body does not hear that its question was taken back",
@@ -472,8 +476,8 @@ MUTANTS = (
     ),
     mutant(
         "what a transaction writes is on disk before its start",
-        (stepwell.engine.runner, "_in_store", "if attempt.task.options.transactional", "if False"),
-        (stepwell.engine.runner, "_not_in_store", "if not attempt.task.options.transactional", ""),
+        (stepwell.engine.runner, "in_store", "if attempt.task.options.transactional", "if False"),
+        (stepwell.engine.runner, "not_in_store", "if not attempt.task.options.transactional", ""),
     ),
     # -- code that changes, edits, queues, triggers -------------------------------------------------------------
     mutant(

@@ -514,7 +514,11 @@ def test_an_answer_may_be_an_instance_of_the_form_s_type() -> None:
         accept(schema_of(Item), Item("a", 10), "answer")
 
 
-@pytest.mark.parametrize("value", [float("nan"), threading.Lock(), "\ud800", {"a": float("inf")}], ids=["nan", "a lock", "half a character", "an infinite member"])
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), threading.Lock(), "\ud800", {"a": float("inf")}],
+    ids=["nan", "a lock", "half a character", "an infinite member"],
+)
 def test_an_answer_that_json_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises(Unserialisable, match=r"^answer to request 7: "):
         accept({}, {"deep": [value]}, "answer to request 7")

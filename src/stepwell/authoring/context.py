@@ -26,7 +26,7 @@ P = ParamSpec("P")
 OnError: TypeAlias = Literal["raise", "collect"]
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """Who a piece of work belongs to; inherited by everything that the run starts.
 
     `root` is the run at the top of the tree (the run itself there), `parent` the run that started this one.

@@ -80,7 +80,7 @@ class ChildDesk:
             self._create(request)
 
     def _create(self, request: ChildRequest) -> None:
-        self._runner.ledger.new_runs.append(self._new_run(request))
+        self._runner.ledger.beside.new_runs.append(self._new_run(request))
         if request.workflow.options.id:
             self._named.append(request)
 
@@ -191,14 +191,14 @@ class ChildDesk:
             text = f"child run {runner.run_id} was cancelled"
             error = Failure(RUN_CANCELLED, text, retryable=False)
         body = msgspec.json.encode(ChildBody(state.parent_step, output, output_blob, error))
-        runner.ledger.posts.append(
+        runner.ledger.beside.posts.append(
             NewMessage(state.parent, "child", str(state.parent_step), body, runner.now, by=runner.run_id)
         )
 
     def _post(self, child: str, verb: MessageKind, reason: str, key: str = "") -> None:
         runner = self._runner
         body = msgspec.json.encode(VerbBody(reason=reason))
-        runner.ledger.posts.append(NewMessage(child, verb, "", body, runner.now, key=key, by=runner.run_id))
+        runner.ledger.beside.posts.append(NewMessage(child, verb, "", body, runner.now, key=key, by=runner.run_id))
 
 
 async def _origin(store: Store, run_id: str) -> tuple[RunRow, RunCreated]:

@@ -11,7 +11,7 @@ import msgspec
 
 from stepwell.authoring.workflow import Workflow
 from stepwell.engine.questions import QuestionDesk
-from stepwell.engine.reading import read_heads, read_run
+from stepwell.engine.reading import payloads_of, read_heads, read_run, read_whole
 from stepwell.engine.runner import Runner
 from stepwell.engine.trials import Trials
 from stepwell.errors import Fenced, StoreError
@@ -19,6 +19,7 @@ from stepwell.model.commands import Pause
 from stepwell.model.decide import decide
 from stepwell.model.ids import SECOND
 from stepwell.model.state import State, evolve, replay
+from stepwell.programs.matching import Records
 from stepwell.stores.protocol import Append, Claimed, Message, NewRun, RunRow, Store, Stored
 
 if TYPE_CHECKING:
@@ -167,16 +168,27 @@ class Claims:
         for start in range(0, len(harmless), READ_AT_ONCE):
             some = harmless[start : start + READ_AT_ONCE]
             heads = await read_heads(store, [one.row.run_id for one in some])
-            await asyncio.gather(*(self._adopt_in_time(store, one, heads.get(one.row.run_id)) for one in some))
+            others = [one for one in some if not self._adopt_at_once(store, one, heads.get(one.row.run_id))]
+            if others:
+                await asyncio.gather(*(self._adopt_in_time(store, one) for one in others))
         self._early = {run_id: early for run_id, early in self._early.items() if run_id in self._adopting}
         return len(claimed) >= limit
 
-    async def _adopt_in_time(self, store: Store, claimed: Claimed, head: Sequence[Stored] | None = None) -> None:
+    def _adopt_at_once(self, store: Store, claimed: Claimed, head: Sequence[Stored] | None) -> bool:
+        """Adopt a run of which all has been read, as of nearly every one; false when there is more to read."""
+        found = None if self._engine.closing else read_whole(head)
+        if found is None or payloads_of(*found):
+            return False
+        self._adopting.discard(claimed.row.run_id)
+        self._drive(store, claimed, *found, {})
+        return True
+
+    async def _adopt_in_time(self, store: Store, claimed: Claimed) -> None:
         """Adopt a run that belongs to this worker now, however long the store has trouble."""
         try:
             while not self._engine.closing:
                 try:
-                    await self._adopt(store, claimed, head)
+                    await self._adopt(store, claimed)
                     return
                 except StoreError as error:
                     if not error.retryable:
@@ -195,17 +207,20 @@ class Claims:
             if runner.state.status in ("waiting", "paused", "stuck") and runner.drop_if_idle():
                 dropped += 1
 
-    async def _adopt(self, store: Store, claimed: Claimed, head: Sequence[Stored] | None) -> None:
+    async def _adopt(self, store: Store, claimed: Claimed) -> None:
         row = claimed.row
-        state, records = await read_run(store, row.run_id, head)
-        wanted = records.blobs | {state.input_blob} | {edit.input_blob for edit in state.edits.values()}
-        blobs = {digest: await store.blob(digest) for digest in sorted(wanted - {""})}
+        state, records = await read_run(store, row.run_id)
+        blobs = {digest: await store.blob(digest) for digest in sorted(payloads_of(state, records))}
         if self._engine.closing:
             return
         if state.ended is None and state.pause is None and self.trials.is_guilty(claimed):
             reason = f"it was picked up {row.claims} times and made no progress; the last worker died each time"
             await self._set_aside(store, row, state, reason)
             return
+        self._drive(store, claimed, state, records, blobs)
+
+    def _drive(self, store: Store, claimed: Claimed, state: State, records: Records, blobs: dict[str, bytes]) -> None:
+        row = claimed.row
         # A function of another label drives nothing: its runner hears messages, an upgrade for one, and pauses the run.
         workflow = self._engine.serving(row.workflow, state.version) or self._engine.workflows[row.workflow]
         runner = Runner(

@@ -67,8 +67,15 @@ class Host(Protocol):
         """The run belongs to another worker."""
 
 
+class Desk(Protocol):
+    """Who wants an attempt's outcome."""
+
+    def ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Called once, on the loop, unless the attempt was cancelled."""
+
+
 class Attempt:
-    """One try of a step, from launch to outcome. `ended` is called once, on the loop, unless it was cancelled."""
+    """One try of a step, from launch to outcome."""
 
     __slots__ = (
         "_alarms",
@@ -76,7 +83,7 @@ class Attempt:
         "beat_alarm",
         "cancelled",
         "context",
-        "ended",
+        "desk",
         "expired",
         "host",
         "identity",
@@ -99,7 +106,7 @@ class Attempt:
         identity: Identity,
         limit: int | None,
         limit_name: str,
-        ended: Callable[[Attempt, Outcome], None],
+        desk: Desk,
         host: Host,
     ) -> None:
         self.task = task
@@ -109,14 +116,14 @@ class Attempt:
         self.identity = identity
         self.limit = limit
         self.limit_name = limit_name
-        self.ended = ended
+        self.desk = desk
         self.host = host
         self.cancelled = False
         self.over = False
         self.expired: Failure | None = None
         self.beat_alarm: asyncio.TimerHandle | None = None
         self.trace: AttemptTrace | None = None
-        self._alarms: list[asyncio.TimerHandle] = []
+        self._alarms: tuple[asyncio.TimerHandle, ...] = ()
         self._stop: Callable[[], object] | None = None
 
     def is_cancelled(self) -> bool:
@@ -139,7 +146,7 @@ class Attempt:
         self.over = True
         self._quiet()
         self._stop = None  # it has the asyncio task, whose context has this attempt
-        self.ended(self, self.expired or outcome)
+        self.desk.ended(self, self.expired or outcome)
 
     def fail(self, error: Exception) -> None:
         """Report a failure, once; what is wrong with a definition is not tried again."""
@@ -162,7 +169,7 @@ class Attempt:
 
     def alarm(self, handle: asyncio.TimerHandle) -> None:
         """Hold an alarm until the attempt is over."""
-        self._alarms.append(handle)
+        self._alarms = (*self._alarms, handle)
 
     def _quiet(self) -> None:
         for handle in self._alarms:

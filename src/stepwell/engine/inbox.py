@@ -19,9 +19,9 @@ class Inbox:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._known: set[int] = set()
-        self._waiting: deque[Message] = deque()
-        self._fetching: set[int] = set()
+        self._known: dict[int, None] = {}  # dicts, for empty sets and deques cost ten times as much, in every run
+        self._waiting: deque[Message] | None = None
+        self._fetching: dict[int, None] = {}
         self._last = 0
 
     @property
@@ -44,10 +44,10 @@ class Inbox:
             self._last = max(self._last, message.id)
         if message.id in self._known:
             return
-        self._known.add(message.id)
+        self._known[message.id] = None
         blob = msgspec.json.decode(message.body, type=ChildBody).output_blob if message.kind == "child" else ""
         if blob:
-            self._fetching.add(message.id)
+            self._fetching[message.id] = None
             self._runner.engine.fetch(self._runner.store, blob, lambda data: self._complete(message, blob, data))
         else:
             self._put(message)
@@ -55,11 +55,13 @@ class Inbox:
     def _complete(self, message: Message, blob: str, data: bytes) -> None:
         if self._runner.gone:
             return
-        self._fetching.discard(message.id)
+        self._fetching.pop(message.id, None)
         self._runner.body.payloads[blob] = data
         self._put(message)
 
     def _put(self, message: Message) -> None:
+        if self._waiting is None:
+            self._waiting = deque()
         self._waiting.append(message)
         self._runner.wake()
 
@@ -69,5 +71,5 @@ class Inbox:
 
     def seen(self) -> int:
         """Up to which message id nothing is missing and nothing still waits to be taken."""
-        untaken = min((*self._fetching, *(message.id for message in self._waiting)), default=None)
+        untaken = min((*self._fetching, *(message.id for message in self._waiting or ())), default=None)
         return self._last if untaken is None else min(self._last, untaken - 1)

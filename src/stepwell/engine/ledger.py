@@ -26,6 +26,18 @@ _log = logging.getLogger("stepwell.engine")
 Launches = Sequence[Attempt]
 
 
+class Beside(msgspec.Struct, gc=False):
+    """What an append may carry besides entries."""
+
+    consumed: list[int] = []
+    new_runs: list[NewRun] = []
+    posts: list[NewMessage] = []
+    events: list[NewEvent] = []
+    opened: dict[str, OpenWait] = {}
+    closed: list[str] = []
+    blobs: dict[str, bytes] = {}
+
+
 class Ledger:
     """Gathers what belongs to one run's next append, and sees each append through.
 
@@ -36,26 +48,28 @@ class Ledger:
 
     def __init__(self, runner: Runner, epoch: int) -> None:
         self.entries: list[AnyEntry] = []
-        self.consumed: list[int] = []
-        self.new_runs: list[NewRun] = []
-        self.posts: list[NewMessage] = []
-        self.events: list[NewEvent] = []
-        self.opened: dict[str, OpenWait] = {}
-        self.closed: list[str] = []
         self.on_the_way = 0
+        self._beside: Beside | None = None
         self._runner = runner
         self._epoch = epoch
         self._next_seq = runner.state.seq + 1
-        self._blobs: dict[str, bytes] = {}
         self._refused: list[tuple[Append, Launches]] = []
         self._is_only_fenced = True
         self._retry_alarm: asyncio.TimerHandle | None = None
         self._closed = False
 
     @property
+    def beside(self) -> Beside:
+        """What goes with the next entries; most appends have nothing, so it is made when it is asked for."""
+        if self._beside is None:
+            self._beside = Beside()
+        return self._beside
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.entries or self.consumed or self.posts or self.events)
+        beside = self._beside
+        return not (self.entries or (beside is not None and (beside.consumed or beside.posts or beside.events)))
 
     @property
     def is_refused(self) -> bool:
@@ -65,7 +79,10 @@ class Ledger:
     @property
     def reaches_out(self) -> bool:
         """Whether others are part of what is to be written: they hear of it only by a commit, and are waited for."""
-        return bool(self.new_runs or self.posts or self.events or self.opened or self.closed)
+        beside = self._beside
+        return beside is not None and bool(
+            beside.new_runs or beside.posts or beside.events or beside.opened or beside.closed
+        )
 
     def stow(self, payload: msgspec.Raw) -> tuple[msgspec.Raw, str]:
         """What an entry carries for a payload: itself, or the hash under which it is kept."""
@@ -73,7 +90,7 @@ class Ledger:
             return payload, ""
         data = bytes(payload)
         digest = content_hash(data)
-        self._blobs[digest] = data
+        self.beside.blobs[digest] = data
         return NO_PAYLOAD, digest
 
     def append(
@@ -88,7 +105,8 @@ class Ledger:
         heard: Mapping[str, int],
     ) -> Sequence[AnyEntry]:
         """Send what has gathered, with the row as `state` gives it; returns the entries."""
-        entries = self.entries
+        entries, self.entries = self.entries, []
+        beside, self._beside = self._beside or _NOTHING, None
         append = Append(
             run_id=self._runner.run_id,
             epoch=self._epoch,
@@ -102,18 +120,16 @@ class Ledger:
             progress=not _is_only_again(entries),
             seen=seen,
             heard=heard,
-            consumed=tuple(self.consumed),
-            children=tuple(self.new_runs),
-            posts=tuple(self.posts),
-            blobs=self._blobs,
-            opened=tuple(self.opened.values()),
-            closed=tuple(self.closed),
-            events=tuple(self.events),
+            consumed=tuple(beside.consumed),
+            children=tuple(beside.new_runs),
+            posts=tuple(beside.posts),
+            blobs=beside.blobs,
+            opened=tuple(beside.opened.values()),
+            closed=tuple(beside.closed),
+            events=tuple(beside.events),
         )
-        self._runner.engine.mailboxes.used_up(self._runner.run_id, append.consumed)
-        self.entries, self.consumed, self.new_runs, self.posts, self._blobs = [], [], [], [], {}
-        if append.opened or append.closed or append.events:
-            self.events, self.opened, self.closed = [], {}, []
+        if append.consumed:
+            self._runner.engine.mailboxes.used_up(self._runner.run_id, append.consumed)
         self._next_seq += len(entries)
         self.on_the_way += 1
         self._runner.engine.hint(len(launches))
@@ -186,4 +202,21 @@ class Ledger:
 
 def _is_only_again(entries: Sequence[AnyEntry]) -> bool:
     """Whether these entries do nothing but start again what was in flight when a worker died."""
-    return bool(entries) and all(isinstance(entry, StepStarted) and entry.attempt > 1 for entry in entries)
+    for entry in entries:
+        if not isinstance(entry, StepStarted) or entry.attempt == 1:
+            return False
+    return bool(entries)
+
+
+def in_store(launches: Launches) -> Launches:
+    """Transactional attempts: whatever the run's durability, their start is on disk before what they write."""
+    return [attempt for attempt in launches if attempt.task.options.transactional]
+
+
+def not_in_store(launches: Launches) -> Launches:
+    """The other attempts."""
+    return [attempt for attempt in launches if not attempt.task.options.transactional]
+
+
+_NOTHING = Beside()
+"""Nothing besides entries; nobody adds to it."""

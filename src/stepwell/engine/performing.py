@@ -39,7 +39,7 @@ class Performance:
         self._runner = runner
         self._records = records
         self._program: FunctionProgram | None = None
-        self._replaying: deque[Delivery] = deque()
+        self._replaying: deque[Delivery] | None = None
         self._deliveries: deque[tuple[Delivery, msgspec.Raw]] = deque()
 
     @property
@@ -61,6 +61,11 @@ class Performance:
     def has_deliveries(self) -> bool:
         """Whether something is still to be told to the program."""
         return bool(self._deliveries)
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether the body has begun to map."""
+        return self._program is not None and bool(self._program.maps)
 
     @property
     def maps(self) -> dict[str, tuple[int, int, int]]:
@@ -101,7 +106,7 @@ class Performance:
             runner.workflow,
             runner.identity,
             self.payload(state.input, state.input_blob),
-            clock=runner.engine.clock.now,
+            clock=runner.engine.now,
             chance=runner.engine.chance,
             threads=runner.engine.bodies,
             records=None if fresh else records,
@@ -125,7 +130,7 @@ class Performance:
         assert program is not None, "only a program is replayed"
         for _ in range(REPLAY_CHUNK):
             if not self._replaying or program.divergence is not None or program.ended:
-                self._replaying.clear()
+                self._replaying = None
                 self._let_payloads_go()
                 program.go_live()
                 return True

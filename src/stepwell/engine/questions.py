@@ -70,8 +70,8 @@ class QuestionDesk:
                 self._announce(REMINDER, entry.path)
             case WaitSatisfied() | WaitTimedOut() | WaitWithdrawn() | InputWithdrawn():
                 id = request_id(self._runner.run_id, entry.path)
-                self._runner.ledger.opened.pop(id, None)
-                self._runner.ledger.closed.append(id)
+                self._runner.ledger.beside.opened.pop(id, None)
+                self._runner.ledger.beside.closed.append(id)
             case _:
                 pass
 
@@ -82,7 +82,7 @@ class QuestionDesk:
     def _show(self, path: StepPath) -> None:
         found = open_wait(self._runner.state, path)
         if found is not None:
-            self._runner.ledger.opened[found.id] = found
+            self._runner.ledger.beside.opened[found.id] = found
 
     def _announce(self, topic: str, path: StepPath) -> None:
         """Tell the world: a mail about an open question is a workflow that listens to these events."""

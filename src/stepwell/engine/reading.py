@@ -28,25 +28,39 @@ async def read_heads(store: Store, run_ids: Sequence[str]) -> Mapping[str, Seque
         return {}
 
 
-async def read_run(store: Store, run_id: str, head: Sequence[Stored] | None = None) -> tuple[State, Records]:
-    """Fold and index a journal page by page; only one with a retry in it is ever in memory as a whole.
+def read_whole(head: Sequence[Stored] | None) -> tuple[State, Records] | None:
+    """What `read_run` gives for a journal whose `head` is all of it; None when there is more to read."""
+    if head is None or len(head) >= HEAD:
+        return None
+    state, records = State(), Records()
+    for one in head:
+        if isinstance(one.entry, RunResumed) and one.entry.retry:
+            return None
+        evolve(state, one.entry)
+        records.add(one.entry)
+    return state, records
 
-    `head` is what `read_heads` has of it, if that was read.
+
+async def read_run(store: Store, run_id: str) -> tuple[State, Records]:
+    """Fold and index a journal page by page; only one with a retry in it is ever in memory as a whole.
 
     Raises:
         RunNotFound, CorruptJournal, StoreError: see `Store.read`.
     """
     state, records, after = State(), Records(), 0
-    limit, page = HEAD, head
     while True:
-        if page is None:
-            limit, page = READ_PAGE, await store.read(run_id, after=after, limit=READ_PAGE)
+        page = await store.read(run_id, after=after, limit=READ_PAGE)
         for one in page:
             if isinstance(one.entry, RunResumed) and one.entry.retry:
                 entries = [stored.entry for stored in await store.read(run_id)]
                 return replay(entries), Records(entries)
             evolve(state, one.entry)
             records.add(one.entry)
-        if len(page) < limit:
+        if len(page) < READ_PAGE:
             return state, records
-        after, page = page[-1].seq, None
+        after = page[-1].seq
+
+
+def payloads_of(state: State, records: Records) -> set[str]:
+    """The content hashes of the payloads that stand outside the journal and are needed to drive the run."""
+    return (records.blobs | {state.input_blob} | {edit.input_blob for edit in state.edits.values()}) - {""}

@@ -22,7 +22,7 @@ from stepwell.engine.children import ChildBody, ChildDesk
 from stepwell.engine.executor import Attempt
 from stepwell.engine.feed import Live
 from stepwell.engine.inbox import Inbox
-from stepwell.engine.ledger import Launches, Ledger
+from stepwell.engine.ledger import Launches, Ledger, in_store, not_in_store
 from stepwell.engine.performing import Performance
 from stepwell.engine.steps import StepDesk
 from stepwell.engine.streams import StreamDesk
@@ -163,7 +163,8 @@ class Runner:
         self.now = max(self.engine.clock.now(), self.state.updated_at)
         try:
             self.steps.take_outcomes()  # first: what is done when the run is cancelled, its body hears of, and can undo
-            self.waits.check_deadline(self.now)
+            if self.state.deadline is not None:
+                self.waits.check_deadline(self.now)
             self._take_messages()
             if not self.body.set_up():
                 return
@@ -245,11 +246,11 @@ class Runner:
         if self.is_volatile:
             self.engine.topics.publish((event,))
         else:
-            self.ledger.events.append(event)
+            self.ledger.beside.events.append(event)
 
     def consume(self, message: Message) -> None:
         """The message is used up by the next commit."""
-        self.ledger.consumed.append(message.id)
+        self.ledger.beside.consumed.append(message.id)
 
     def pause(self, cause: PauseCause, reason: str, by: str = "") -> None:
         """Start nothing more; what is in flight goes on."""
@@ -338,14 +339,17 @@ class Runner:
             self._append((), release=True)
             return
         launches = self.steps.take_launches()
-        is_needed = ended or self.state.pause or self.ledger.reaches_out or _in_store(launches) or self._stands_still
-        if self.state.durability == "exit" and not is_needed:
+        if self.state.durability == "exit" and not (ended or self._is_needed(launches)):
             self._act(launches)
             self._rest()
             return
         self._append(launches, release=ended)
         if not self._sync and not ended:
             self._rest()
+
+    def _is_needed(self, launches: Launches) -> bool:
+        """Whether what has gathered must be in the store before the run's end."""
+        return bool(self.state.pause or self.ledger.reaches_out or in_store(launches) or self._stands_still)
 
     @property
     def _stands_still(self) -> bool:
@@ -361,7 +365,7 @@ class Runner:
         heard = self.waits.heard() if release and state.pause is None and state.ended is None else {}
         self.ledger.append(state, launches, at=self.now, wake_at=wake_at, release=release, seen=seen, heard=heard)
         if not self._sync:
-            self._act(_not_in_store(launches))
+            self._act(not_in_store(launches))
 
     def _wake_at(self) -> int | None:
         if self.state.ended:
@@ -396,7 +400,7 @@ class Runner:
             self.waits.committed()
         if self._streams is not None:
             self._streams.committed()
-        self._act(launches if self._sync else _in_store(launches))
+        self._act(launches if self._sync else in_store(launches))
         self._rest()
 
     def _act(self, launches: Launches) -> None:
@@ -482,18 +486,9 @@ class Runner:
     def _say_notes(self) -> None:
         for note in self.body.take_notes():
             self.engine.feed.say(Live(self.run_id, note.kind, self.now, note.fields))
-        if self.body.maps:
+        if self.body.has_maps:
             self.engine.tick(self)
 
     def stored(self, append: Append) -> list[Stored]:
         """What a commit added, as readers see it."""
         return [Stored(append.seq + n, append.epoch, entry) for n, entry in enumerate(append.entries)]
-
-
-def _in_store(launches: Launches) -> Launches:
-    """Transactional attempts: whatever the run's durability, their start is on disk before what they write."""
-    return [attempt for attempt in launches if attempt.task.options.transactional]
-
-
-def _not_in_store(launches: Launches) -> Launches:
-    return [attempt for attempt in launches if not attempt.task.options.transactional]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,9 @@ class StepDesk:
             self._fail(path, failure_of(error, retryable=False))
             return
         step.ticket = self._runner.engine.slots.ask(
-            needs, self._runner.state.priority + step.request.task.options.priority, lambda: self._grant(path)
+            needs,
+            self._runner.state.priority + step.request.task.options.priority,
+            functools.partial(self._grant, path),
         )
         if step.ticket.granted:
             self._granted.append(path)
@@ -129,7 +132,7 @@ class StepDesk:
             self._runner.identity,
             limit,
             name,
-            self._ended,
+            self,
             self._runner,
         )
         self._launches.append(step.attempt)
@@ -144,7 +147,8 @@ class StepDesk:
         launches, self._launches = self._launches, []
         return launches
 
-    def _ended(self, attempt: Attempt, outcome: Outcome) -> None:
+    def ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        """An attempt has its outcome."""
         step = self._steps.get(attempt.path)
         if step is not None and step.attempt is attempt:
             step.attempt = None

@@ -61,8 +61,8 @@ class WaitDesk:
         self._runner = runner
         self._signals: dict[str, deque[Message]] = {}
         self._takers: dict[str, deque[StepPath]] = {}
-        self._ready: deque[str] = deque()
-        self._sent: deque[Message] = deque()
+        self._ready: deque[str] | None = None
+        self._sent: deque[Message] | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._due: list[tuple[int, int, StepPath, Due]] = []
         self._begun = 0
@@ -92,7 +92,7 @@ class WaitDesk:
         match wait.wait:
             case "signal":
                 self._takers.setdefault(wait.name, deque()).append(wait.path)
-                self._ready.append(wait.name)
+                self._look_at(wait.name)
             case "event":
                 self._subscribe(wait, is_committed=is_known)
             case "input":
@@ -135,9 +135,15 @@ class WaitDesk:
         """A signal has arrived, or something about an input request."""
         if message.kind == "signal":
             self._signals.setdefault(message.name, deque()).append(message)
-            self._ready.append(message.name)
+            self._look_at(message.name)
         else:
+            self._sent = self._sent or deque()
             self._sent.append(message)
+
+    def _look_at(self, name: str) -> None:
+        """There may be a signal of this name and somebody who waits for it."""
+        self._ready = self._ready or deque()
+        self._ready.append(name)
 
     @property
     def is_scanning(self) -> bool:
@@ -159,7 +165,12 @@ class WaitDesk:
         """Satisfy one wait, or act on one message; False when there is nothing to do now."""
         if self._runner.state.pause is not None or self._runner.state.ended is not None:
             return False
-        return self._give_signal() or self._hear() or self._give_event() or self._fire(now)
+        return bool(
+            (self._ready and self._give_signal())
+            or (self._sent and self._hear())
+            or (self._subscriptions and self._give_event())
+            or (self._due and self._fire(now))
+        )
 
     def _give_signal(self) -> bool:
         while self._ready:
@@ -182,8 +193,7 @@ class WaitDesk:
                 self._runner.body.deliver_later(entry, payload)
 
     def _hear(self) -> bool:
-        if not self._sent:
-            return False
+        assert self._sent is not None, "somebody has looked"
         message = self._sent.popleft()
         self._runner.consume(message)
         QuestionDesk(self._runner).take(message)

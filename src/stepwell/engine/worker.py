@@ -70,6 +70,7 @@ class Engine:
         self.store = store
         self.volatile = volatile
         self.clock = clock
+        self.now = clock.now
         self.chance = chance
         self.limits = limits
         self.warm_wait = warm_wait
@@ -259,7 +260,9 @@ class Engine:
 
     def hint(self, starting: int) -> None:
         """Tell the store, before an append, whether anything but the attempts that it starts is going on."""
-        self.store.inline_commits = len(self.runners) == 1 and self.slots.used("attempts") <= starting
+        inline = len(self.runners) == 1 and self.slots.used("attempts") <= starting
+        if self.store.inline_commits != inline:
+            self.store.inline_commits = inline
 
     def left(self, runner: Runner) -> None:
         """A run has left this engine's memory."""

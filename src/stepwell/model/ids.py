@@ -35,7 +35,7 @@ def run_id(text: str) -> RunId:
     return RunId(text)
 
 
-class StepPath(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, cache_hash=True):
+class StepPath(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, cache_hash=True, gc=False):
     """Where a step stands in its run: scope, name, and which call of that name in that scope.
 
     `scope` is the chain that led to the call, outermost first, each link `(label, number)` with numbers from 1:

@@ -52,7 +52,7 @@ from stepwell.model.lifecycle import Status
 from stepwell.model.requests import read_event_spec, read_input_spec
 
 
-class OpenStep(msgspec.Struct):
+class OpenStep(msgspec.Struct, gc=False):
     """A step that has started and not ended. `retry_at` is set between attempts, `in_flight` during one.
 
     `first_attempt` is 1, or the number with which a retry of the whole run began: policies count from there. `usage` is
@@ -75,7 +75,7 @@ class OpenStep(msgspec.Struct):
     usage: dict[str, int] = {}
 
 
-class Asked(msgspec.Struct):
+class Asked(msgspec.Struct, gc=False):
     """What has become of an open input request: its answers so far, when it was asked, and its next reminder."""
 
     at: int
@@ -89,7 +89,7 @@ class Asked(msgspec.Struct):
         return self.at + self.reminders[self.reminded] if self.reminded < len(self.reminders) else None
 
 
-class State(msgspec.Struct):
+class State(msgspec.Struct, gc=False):
     """A run as it stands after entry `seq`. Times in microseconds."""
 
     run_id: str = ""

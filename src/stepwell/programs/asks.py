@@ -37,10 +37,11 @@ class Diverged(ControlFlow):
     """The call cannot go on: the program is set aside."""
 
 
-class Fire(Protocol):
-    """Makes a timer's callback ready to run."""
+class Timers(Protocol):
+    """The loop that the body's timers belong to."""
 
-    def __call__(self, timer: asyncio.TimerHandle) -> None: ...
+    def fire(self, timer: asyncio.TimerHandle) -> None:
+        """Make a timer's callback ready to run."""
 
 
 class Decoder(Protocol):
@@ -81,11 +82,11 @@ class Pending:
 class Asks:
     """The open calls of one body. `requests` is what the engine takes after each turn.
 
-    `live` turns true when all recorded outcomes have been delivered; `to_come` counts those that have not. With `closed`
-    nothing has an effect any more.
+    `live` turns true when all recorded outcomes have been delivered; `to_come` counts those that have not. With
+    `closed` nothing has an effect any more.
     """
 
-    def __init__(self, recorded: Records, on_change: OnChange | None, fire: Fire) -> None:
+    def __init__(self, recorded: Records, on_change: OnChange | None, timers: Timers) -> None:
         self.recorded = recorded
         self.requests: list[Request] = []
         self.divergence: Divergence | None = None
@@ -93,7 +94,7 @@ class Asks:
         self.to_come = len(recorded.deliveries)
         self.closed = False
         self._on_change = on_change
-        self._fire = fire
+        self._loop = timers
         self._pending: dict[StepPath, Pending] = {}
         self._late: list[Record] = []
         self._payloads: dict[StepPath, msgspec.Raw] = {}
@@ -133,7 +134,7 @@ class Asks:
         """
         self.check_open()
         record = None
-        if self.recorded.by_path:
+        if self.recorded.has_left:
             found = self.recorded.match(request.path, request.fingerprint, names, live=self.live)
             record = self._resolve(found, request, policy, place) if isinstance(found, Changed) else found
         if record is None:
@@ -208,7 +209,7 @@ class Asks:
 
     def _recorded_wait(self, request: StartWait, now: int) -> Record | None:
         """A signal may have moved anywhere, a timer within its scope."""
-        if not self.recorded.by_path:
+        if not self.recorded.has_left:
             return None
         if request.wait == "timer":
             return self.recorded.take_timer(request.path, request.due or 0, now)
@@ -262,7 +263,7 @@ class Asks:
             case StepCompleted() | WaitSatisfied():
                 if pending.timer is not None:
                     self._timers.pop(id(pending.timer), None)
-                    self._fire(pending.timer)
+                    self._loop.fire(pending.timer)
                     return
                 try:
                     value = pending.codec.decode(payload) if pending.codec is not None else None

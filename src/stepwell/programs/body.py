@@ -132,7 +132,7 @@ class Body:
 
     def _place(self) -> str:
         """File and line of the call, looked up only where a difference may have to be explained."""
-        return _caller() if self._asks.recorded.by_path else ""
+        return _caller() if self._asks.recorded.has_left else ""
 
     async def _await_step(self, request: StepRequest, place: str) -> object:
         future = self._loop.create_future()

@@ -75,7 +75,7 @@ class FunctionProgram:
         self._input = input
         self._threads = threads
         self._loop = TurnLoop(self)  # type: ignore[abstract]  # its module answers every method
-        self._asks = Asks(self.recorded, on_change, self._loop.fire)
+        self._asks = Asks(self.recorded, on_change, self._loop)
         self._asks.live = records is None
         self._body = Body(identity, self._loop, self._asks, clock, chance)
         self._guard = _guard_of(workflow) if strict else None

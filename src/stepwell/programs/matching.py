@@ -119,6 +119,8 @@ class Records:
         self._moved: dict[tuple[str, str], list[Record]] | None = None
         self._in_scope: dict[tuple[Scope, str], list[Record]] = {}
         self._timers: dict[tuple[Scope, str], list[Record]] | None = None
+        if not entries:
+            return
         withdrawn, aftermath = _withdrawn(entries)
         for index, entry in enumerate(entries):
             if index not in withdrawn:
@@ -178,6 +180,11 @@ class Records:
         """The same path, sharing its scope and name with others: a decoder makes new ones each time."""
         scope = self._scopes.setdefault(path.scope, path.scope)
         return StepPath(scope, sys.intern(path.name), path.occurrence, path.revision)
+
+    @property
+    def has_left(self) -> bool:
+        """Whether there are records that no call has taken; where there are none, every call is new."""
+        return self.taken < len(self.by_path)
 
     def match(self, path: StepPath, fingerprint: str, names: tuple[str, ...], *, live: bool) -> Record | Changed | None:
         """Find the record of a call; take it (mark it consumed) when it fits.

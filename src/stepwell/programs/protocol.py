@@ -25,7 +25,7 @@ from stepwell.model.ids import StepPath
 from stepwell.programs.matching import Delivery
 
 
-class StepRequest(msgspec.Struct, frozen=True):
+class StepRequest(msgspec.Struct, frozen=True, gc=False):
     """Run this task as the step at `path`; `attempt` is the number of its next attempt."""
 
     path: StepPath
@@ -36,7 +36,7 @@ class StepRequest(msgspec.Struct, frozen=True):
     step: StepKind = "task"
 
 
-class ChildRequest(msgspec.Struct, frozen=True):
+class ChildRequest(msgspec.Struct, frozen=True, gc=False):
     """Start a run of `workflow` under `run_id`. When `awaited`, its end is the outcome of the step at `path`.
 
     An empty `run_id` stands for the one that `named` gives.
@@ -61,13 +61,13 @@ class ChildRequest(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, run_id=readable)
 
 
-class CancelChild(msgspec.Struct, frozen=True):
+class CancelChild(msgspec.Struct, frozen=True, gc=False):
     """Ask the child run of the step at `path` to end; the program goes on waiting for it."""
 
     path: StepPath
 
 
-class PublishEvent(msgspec.Struct, frozen=True):
+class PublishEvent(msgspec.Struct, frozen=True, gc=False):
     """Publish an event with the next commit; `path` is where the body said so."""
 
     path: StepPath

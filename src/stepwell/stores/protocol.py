@@ -66,7 +66,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     entry: AnyEntry
 
 
-class RunRow(msgspec.Struct, frozen=True, omit_defaults=True):
+class RunRow(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The row of a run: what lists and claims need, no payloads.
 
     `next_seq` is the seq of the next entry; `wake_at` is when the run wants to be driven (None: not before a
@@ -98,7 +98,7 @@ class RunRow(msgspec.Struct, frozen=True, omit_defaults=True):
     held_until: int | None = None
 
 
-class NewRun(msgspec.Struct, frozen=True):
+class NewRun(msgspec.Struct, frozen=True, gc=False):
     """A run to create, with the entries that begin its journal (the first is `run.created`).
 
     With `owner` the run belongs to that worker at once (epoch 1, not claimable by others); without, it is
@@ -141,7 +141,7 @@ class NewRun(msgspec.Struct, frozen=True):
     messages: tuple[NewMessage, ...] = ()
 
 
-class NewMessage(msgspec.Struct, frozen=True):
+class NewMessage(msgspec.Struct, frozen=True, gc=False):
     """Something addressed to one run. `name` is the signal's name, or for `child` the readable step path.
 
     `key`, when not empty, makes the post idempotent: a second message of the same run, kind, name and key is not
@@ -160,7 +160,7 @@ class NewMessage(msgspec.Struct, frozen=True):
     wake_at: int | None = None
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """A message in a mailbox; `id` grows with every post to this store."""
 
     id: int
@@ -172,7 +172,7 @@ class Message(msgspec.Struct, frozen=True):
     by: str = ""
 
 
-class Append(msgspec.Struct, frozen=True):
+class Append(msgspec.Struct, frozen=True, gc=False):
     """The only way a journal grows: entries, and all that goes with them, in one transaction.
 
     Fenced by `(run_id, epoch, seq)`: the run must be owned by this worker under this epoch, and `seq` must be its
@@ -211,7 +211,7 @@ class Append(msgspec.Struct, frozen=True):
     events: tuple[NewEvent, ...] = ()
 
 
-class Claimed(msgspec.Struct, frozen=True):
+class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A run that now belongs to the claiming worker under `row.epoch`, with its unconsumed messages in order."""
 
     row: RunRow

@@ -9,7 +9,7 @@ import msgspec
 OpenKind: TypeAlias = Literal["input", "event"]
 
 
-class OpenWait(msgspec.Struct, frozen=True, omit_defaults=True):
+class OpenWait(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A wait that others must be able to find: an input request (the inbox), or a subscription to a topic.
 
     `id` is unique in the store (`model.requests.request_id`), `path` the readable path of the wait, `name` the topic
@@ -27,7 +27,7 @@ class OpenWait(msgspec.Struct, frozen=True, omit_defaults=True):
     body: bytes = b"{}"
 
 
-class NewEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+class NewEvent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Something to publish. `body` is the whole CloudEvents envelope as JSON.
 
     `source` and `id` make it idempotent: a second event with both the same is not stored. A `transient` event is for
@@ -42,7 +42,7 @@ class NewEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     transient: bool = False
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A published event; `position` grows with every event of this store, in the order of commits."""
 
     position: int

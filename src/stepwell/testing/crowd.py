@@ -110,7 +110,7 @@ async def _answer(app: Stepwell, wish: Wish) -> Done:
     by = STRANGER if wish.verb == "answer as a stranger" else able[wish.choice // 8 % len(able)]
     vote = {"ok": wish.is_sincere or wish.choice % 4 > 0, "number": wish.number}
     await app.answer(question.id, vote, by=by)
-    note = "though nobody asked her" if by not in able else ""
+    note = "though nobody asked her" if question.who and by not in question.who else ""
     if wish.verb == "answer twice":
         await app.answer(question.id, vote, by=by)
         note = "twice, by one who had answered"

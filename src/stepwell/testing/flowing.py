@@ -204,7 +204,5 @@ def _check_edits(world: World, books: Mapping[str, Book]) -> None:
             and msgspec.json.decode(one.entry.payload) == accepted.payload
             for one in book.written
         )
-        ended = any(
-            one.position > accepted.position or book.row.status in TERMINAL for one in book.written[-1:]
-        )
+        ended = any(one.position > accepted.position or book.row.status in TERMINAL for one in book.written[-1:])
         need(times == 1 or (times == 0 and ended), f"{book.name}: {accepted.payload} was set {times} times")

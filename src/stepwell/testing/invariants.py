@@ -40,15 +40,13 @@ from stepwell.model.state import replay
 from stepwell.stores.protocol import Append, Message, NewMessage, RunRow
 from stepwell.testing.drawing import Plan
 from stepwell.testing.expecting import expect, is_sure
+from stepwell.testing.needs import Violation as Violation
+from stepwell.testing.needs import need as need
 from stepwell.testing.virtual import BASE
 from stepwell.testing.world import Accepted, Committed, Effect, Happened, World
 
 NO_TASKS = frozenset({"play", "kid", "bulky_child", "book"})
 """Names of steps whose attempts the world does not see begin: child runs, and what runs where the store writes."""
-
-
-class Violation(AssertionError):
-    """A promise was broken."""
 
 
 @dataclass(frozen=True)
@@ -140,12 +138,6 @@ def check_history(world: World, plan: Plan) -> None:
     _check_signals(world, {book.row.run_id: book for book in books})
     _check_children(world, {book.row.run_id: book for book in books})
     _check_results(world, plan, {book.row.run_id: book for book in books})
-
-
-def need(holds: bool, what: str) -> None:
-    """Raise `Violation` with `what` unless it holds."""
-    if not holds:
-        raise Violation(what)
 
 
 # -- the journal by itself ----------------------------------------------------------------------------------------

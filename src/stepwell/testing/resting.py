@@ -73,7 +73,7 @@ def _state(driver: Process, row: RunRow) -> tuple[State, list[int]]:
     """The run's state, and messages it has used up; one that is journaled only at its end is in its driver's memory."""
     runner = driver.app.engine.runners.get(row.run_id)
     if runner is not None and runner.state.durability == "exit":
-        return runner.state, runner.ledger.consumed
+        return runner.state, runner.ledger.beside.consumed
     return replay(stored.entry for stored in driver.world.disk.content.journals[row.run_id]), []
 
 

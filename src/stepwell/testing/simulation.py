@@ -18,7 +18,6 @@ import gc
 import multiprocessing
 import sys
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from stepwell.app import Stepwell
@@ -34,6 +33,7 @@ from stepwell.testing.hearing import hearing
 from stepwell.testing.invariants import Violation, check_history
 from stepwell.testing.promises import check_promises
 from stepwell.testing.replaying import check_replays
+from stepwell.testing.reports import Report as Report
 from stepwell.testing.resting import Rest, look
 from stepwell.testing.scripts import play
 from stepwell.testing.unreliable import MILLISECOND, Faults
@@ -49,22 +49,6 @@ ABOUT_QUESTIONS = frozenset({"answer", "answer twice", "answer as a stranger", "
 
 LIMIT = 900 * SECOND
 """Virtual time after which a simulation is given up."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a seed came to."""
-
-    seed: int
-    runs: int
-    entries: int
-    attempts: int
-    commits: int
-    processes: int
-    batches: int
-    seconds: float
-    digest: int
-    """The same for two executions of one seed, if nothing undrawn has decided anything."""
 
 
 def simulate(seed: int) -> Report:
@@ -249,7 +233,8 @@ class _Simulation:
                 await self._until(lambda: run_id in self._who_asks())
             fitting = waits.get(want.verb, frozenset(MEANING))
             if await self._until(functools.partial(_is_in, rows, run_id, fitting)):
-                await self._want(Wish(want.verb, run_id, want.name, choice=want.choice), want.via)
+                name = "" if want.verb in ABOUT_QUESTIONS else want.name
+                await self._want(Wish(want.verb, run_id, name, choice=want.choice), want.via)
 
     def _who_asks(self) -> list[str]:
         """Runs with an open question."""
@@ -297,7 +282,7 @@ class _Simulation:
             else:
                 session.ended = len(self.world.history)
                 self.world.tell(f"{process.name}: has read the stream of {run_id}")
-            self._people.call_soon(lambda: done.done() or done.set_result(session.ended is not None))
+            self._people.call_soon(lambda: None if done.done() else done.set_result(session.ended is not None))
 
         async def reader() -> None:
             while True:

@@ -21,7 +21,7 @@ from stepwell.model.entries import kind_of
 from stepwell.stores.protocol import Append, Message, NewMessage, NewRun, RunRow
 from stepwell.stores.tables import Admission, NewEvent
 from stepwell.stores.tables import Event as StoredEvent
-from stepwell.testing.drawing import QUEUES
+from stepwell.testing.plots import QUEUES
 from stepwell.testing.scenes import has_change
 from stepwell.testing.scripts import bulky_child, echo, kid, play
 from stepwell.testing.unreliable import Disk, UnreliableStore

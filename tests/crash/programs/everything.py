@@ -1,8 +1,8 @@
 """Runs that do everything that runs can do, to be killed at any moment.
 
-`python everything.py drive STORE SIDE RUNS` drives them: it says `driving` when the engine is open, `done` when all have
-ended. `python everything.py people STORE RUNS` signals, answers and publishes from beside, until all have ended; it says
-`accepted …` for each thing that was acknowledged.
+`python everything.py drive STORE SIDE RUNS` drives them: it says `driving` when the engine is open, `done` when all
+have ended. `python everything.py people STORE RUNS` signals, answers and publishes from beside, until all have ended;
+it says `accepted …` for each thing that was acknowledged.
 """
 
 from __future__ import annotations

@@ -39,20 +39,29 @@ class Creation:
 
 
 class Appending:
-    """An append; `plain` when it is entries that bring the run forward, and nothing else."""
+    """An append."""
 
-    __slots__ = ("append", "children", "digests", "error", "future", "outcome", "plain", "rows", "size")
+    __slots__ = ("append", "children", "digests", "error", "future", "outcome", "rows", "size")
 
     def __init__(self, append: Append, future: asyncio.Future[None]) -> None:
         self.append = append
         self.future = future
         self.rows, self.digests, self.size = encoded(append.entries, append.seq, append.epoch)
-        self.children = [Creation(child, None) for child in append.children]
-        self.size += sum(child.size for child in self.children)
-        self.size += sum(map(len, append.blobs.values()))
+        self.children = tuple([Creation(child, None) for child in append.children]) if append.children else ()
+        if self.children:
+            self.size += sum(child.size for child in self.children)
+        if append.blobs:
+            self.size += sum(map(len, append.blobs.values()))
         if append.events:
             self.size += sum(len(event.body) for event in append.events)
-        self.plain = bool(self.rows) and not (
+        self.outcome: None = None
+        self.error: BaseException | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is entries that bring the run forward, and nothing else."""
+        append = self.append
+        return bool(self.rows) and not (
             not append.progress
             or self.digests
             or append.consumed
@@ -65,8 +74,6 @@ class Appending:
             or append.closed
             or append.events
         )
-        self.outcome: None = None
-        self.error: BaseException | None = None
 
 
 class Posting:
@@ -98,17 +105,18 @@ class Call:
 Change: TypeAlias = Creation | Appending | Posting | Call
 
 
-def encoded(entries: Sequence[AnyEntry], seq: int, epoch: int) -> tuple[list[EntryRow], list[str], int]:
+def encoded(entries: Sequence[AnyEntry], seq: int, epoch: int) -> tuple[list[EntryRow], Sequence[str], int]:
     """The entries as rows of the journal from `seq` on, the digests they refer to, and their bytes."""
     rows: list[EntryRow] = []
-    digests: list[str] = []
+    digests: tuple[str, ...] = ()
     size = 0
     for entry in entries:
         kind, fields = form_of(entry)
         body = encode(entry)
         rows.append((seq, epoch, kind, body, crc32(body, seq)))
-        if fields:
-            digests += [digest for field in fields if (digest := getattr(entry, field))]
+        for field in fields:
+            if digest := getattr(entry, field):
+                digests = (*digests, digest)
         size += len(body)
         seq += 1
     return rows, digests, size
