@@ -12,171 +12,36 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor as FuturesExecutor
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stepwell.authoring.context import AttemptContext, Identity, current
+from stepwell.authoring.context import AttemptContext, current
 from stepwell.authoring.ctx import Done
-from stepwell.authoring.task import Task
+from stepwell.engine.attempt import Attempt as Attempt
+from stepwell.engine.attempt import Host as Host
+from stepwell.engine.attempt import Outcome as Outcome
+from stepwell.engine.attempt import attempt_failure
 from stepwell.engine.chunks import refusing
 from stepwell.engine.clock import Clock
 from stepwell.engine.envelope import Envelope, decode_note, decode_reply, encode, run_step
 from stepwell.engine.feed import Feed, Live
 from stepwell.engine.instore import InStore
 from stepwell.engine.limits import Limits
-from stepwell.engine.processes import ProcessPool, WorkerDied
 from stepwell.errors import DefinitionError, Unserialisable
 from stepwell.model.durations import spoken
 from stepwell.model.entries import PAYLOAD_LIMIT
 from stepwell.model.failure import Failure
 from stepwell.model.failures import failure_of
-from stepwell.model.ids import StepPath
-from stepwell.observe.outbox import hand_over, levels, unpacked
-from stepwell.observe.tracing import AttemptSpans, AttemptTrace
-from stepwell.stores.protocol import Message, Store
+from stepwell.observe.tracing import AttemptSpans
 
-Outcome: TypeAlias = "msgspec.Raw | Failure"
+if TYPE_CHECKING:
+    from stepwell.engine.processes import ProcessPool
 
 CLEANUP_GRACE = 5_000_000
 """How long a timed-out coroutine may clean up before its outcome is reported all the same (microseconds)."""
 
 _log = logging.getLogger("stepwell.engine")
-
-
-class Host(Protocol):
-    """The run that an attempt belongs to, as far as attempts know it."""
-
-    store: Store
-
-    @property
-    def epoch(self) -> int:
-        """Under which the run is driven."""
-
-    @property
-    def is_volatile(self) -> bool:
-        """Whether the run is in memory only, beside the engine's store."""
-
-    def emit(self, attempt: Attempt, chunk: object, usage: Mapping[str, int]) -> Awaitable[None]:
-        """Take a chunk of an attempt's stream, on the loop."""
-
-    def posted(self, message: Message) -> None:
-        """A message for the run is in the store."""
-
-    def abandon(self) -> None:
-        """The run belongs to another worker."""
-
-
-class Desk(Protocol):
-    """Who wants an attempt's outcome."""
-
-    def ended(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Called once, on the loop, unless the attempt was cancelled."""
-
-
-class Attempt:
-    """One try of a step, from launch to outcome."""
-
-    __slots__ = (
-        "_alarms",
-        "_stop",
-        "beat_alarm",
-        "cancelled",
-        "context",
-        "desk",
-        "expired",
-        "host",
-        "identity",
-        "input",
-        "limit",
-        "limit_name",
-        "number",
-        "over",
-        "path",
-        "task",
-        "trace",
-    )
-
-    def __init__(
-        self,
-        task: Task[..., Any],  # Any: whatever it returns
-        path: StepPath,
-        number: int,
-        input: msgspec.Raw,
-        identity: Identity,
-        limit: int | None,
-        limit_name: str,
-        desk: Desk,
-        host: Host,
-    ) -> None:
-        self.task = task
-        self.path = path
-        self.number = number
-        self.input = input
-        self.identity = identity
-        self.limit = limit
-        self.limit_name = limit_name
-        self.desk = desk
-        self.host = host
-        self.cancelled = False
-        self.over = False
-        self.expired: Failure | None = None
-        self.beat_alarm: asyncio.TimerHandle | None = None
-        self.trace: AttemptTrace | None = None
-        self._alarms: tuple[asyncio.TimerHandle, ...] = ()
-        self._stop: Callable[[], object] | None = None
-
-    def is_cancelled(self) -> bool:
-        """Whether the outcome is no longer wanted."""
-        return self.cancelled
-
-    def cancel(self) -> None:
-        """Stop it as far as its executor can; no outcome is reported. Idempotent."""
-        self.cancelled = True
-        self.over = True
-        self._quiet()
-        if self._stop is not None:
-            self._stop()
-            self._stop = None
-
-    def finish(self, outcome: Outcome) -> None:
-        """Report the outcome, once."""
-        if self.over:
-            return
-        self.over = True
-        self._quiet()
-        self._stop = None  # it has the asyncio task, whose context has this attempt
-        self.desk.ended(self, self.expired or outcome)
-
-    def fail(self, error: Exception) -> None:
-        """Report a failure, once; what is wrong with a definition is not tried again."""
-        self.finish(_failure(error))
-
-    def stopper(self, stop: Callable[[], object]) -> None:
-        """Set what stops it."""
-        self._stop = stop
-
-    def expire(self, failure: Failure) -> None:
-        """A time limit has passed: stop the work; the failure is its outcome."""
-        if self.over or self.expired is not None:
-            return
-        self.expired = failure
-        self.cancelled = True
-        if self._stop is not None:
-            self._stop()
-        else:
-            self.finish(failure)
-
-    def alarm(self, handle: asyncio.TimerHandle) -> None:
-        """Hold an alarm until the attempt is over."""
-        self._alarms = (*self._alarms, handle)
-
-    def _quiet(self) -> None:
-        for handle in self._alarms:
-            handle.cancel()
-        if self.beat_alarm is not None:
-            self.beat_alarm.cancel()
-            self.beat_alarm = None
 
 
 class Executor:
@@ -301,7 +166,7 @@ class Executor:
         try:
             waiting = attempt.host.emit(attempt, fields["chunk"], fields["usage"])
         except Exception as error:  # there nobody would hear of it any more
-            attempt.expire(_failure(error))
+            attempt.expire(attempt_failure(error))
             return None
         return waiting if isinstance(waiting, asyncio.Future) else None
 
@@ -350,7 +215,7 @@ class Executor:
             else:
                 outcome = attempt.expired
         except Exception as error:
-            outcome = _failure(error)
+            outcome = attempt_failure(error)
         attempt.finish(outcome)
 
     def _is_being_cancelled(self) -> bool:
@@ -380,7 +245,7 @@ class Executor:
             args, kwargs = codec.decode(attempt.input)
             return _sized(codec.returns.encode(attempt.task.function(*args, **kwargs)), attempt)
         except Exception as error:
-            return _failure(error)
+            return attempt_failure(error)
         except BaseException as error:  # SystemExit in a task ends the attempt, not the engine
             return failure_of(error)
 
@@ -419,6 +284,9 @@ class Executor:
         )
 
     async def _in_process(self, attempt: Attempt) -> None:
+        from stepwell.engine.processes import ProcessPool, WorkerDied  # loaded when it is wanted
+        from stepwell.observe.outbox import hand_over, levels, unpacked
+
         if self._processes is None:
             self._processes = ProcessPool(self._limits.processes)
 
@@ -478,7 +346,7 @@ def _outcome(data: bytes, attempt: Attempt) -> Outcome:
     try:
         return _sized(reply.output, attempt)
     except Unserialisable as error:
-        return _failure(error)
+        return attempt_failure(error)
 
 
 def _sized(output: msgspec.Raw, attempt: Attempt) -> msgspec.Raw:
@@ -489,10 +357,6 @@ def _sized(output: msgspec.Raw, attempt: Attempt) -> msgspec.Raw:
             "a file or an object store and return its name"
         )
     return output
-
-
-def _failure(error: Exception) -> Failure:
-    return failure_of(error, retryable=not isinstance(error, DefinitionError))
 
 
 def _timed_out(text: str, retryable: bool) -> Failure:
