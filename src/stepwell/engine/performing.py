@@ -141,6 +141,8 @@ class Performance:
 
     def _let_payloads_go(self) -> None:
         """Keep only the inputs that steps still to come were given from outside."""
+        if not self.payloads:
+            return
         edited = {edit.input_blob for edit in self._runner.state.edits.values()}
         self.payloads = {digest: data for digest, data in self.payloads.items() if digest in edited}
 
@@ -151,7 +153,9 @@ class Performance:
     # -- moving it ----------------------------------------------------------------------------------------------
 
     def deliver_later(self, delivery: Delivery, payload: msgspec.Raw) -> None:
-        """The program hears of it in a turn of its own."""
+        """The program hears of it in a turn of its own; one that is still to be made hears of it in its turn."""
+        if self._program is None and self._records is not None:
+            return
         self._deliveries.append((delivery, payload))
 
     def hear_of_cancel(self, requested: RunCancelRequested) -> None:

@@ -51,7 +51,6 @@ from stepwell.model.entries import (
     RunCancelRequested,
 )
 from stepwell.model.ids import StepPath
-from stepwell.model.lifecycle import TERMINAL
 from stepwell.model.state import State, evolve
 from stepwell.programs.matching import Records
 from stepwell.programs.protocol import CancelChild, ChildRequest, PublishEvent, Request, StepRequest
@@ -325,7 +324,7 @@ class Runner:
     # -- commits ------------------------------------------------------------------------------------------------
 
     def _commit(self) -> None:
-        ended = self.state.status in TERMINAL
+        ended = self.state.ended is not None
         if self.ledger.is_empty:
             if self._is_suspect:
                 # Its body was rebuilt and waits, for a slot perhaps: whatever ends the workers, it is not this run.

@@ -232,9 +232,8 @@ def _decide_request(
     asked = state.asked.get(command.path)
     match command:
         case AnswerInput():
-            return (
-                InputAnswered(at=now, path=command.path, payload=command.payload, by=command.by, late=asked is None),
-            )
+            late = asked is None or any(by == command.by for by, _, _ in asked.answers)
+            return (InputAnswered(at=now, path=command.path, payload=command.payload, by=command.by, late=late),)
         case _ if asked is None:
             return ()
         case WithdrawInput():

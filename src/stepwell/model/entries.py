@@ -242,7 +242,7 @@ class WaitWithdrawn(Entry, frozen=True, omit_defaults=True, tag="wait.withdrawn"
 
 
 class InputAnswered(Entry, frozen=True, omit_defaults=True, tag="input.answered"):
-    """Somebody answered an input request; `late` when it had ended already, which changes nothing any more."""
+    """Somebody answered an input request; `late` when it had ended, or had this person's answer: it changes nothing."""
 
     path: StepPath
     payload: msgspec.Raw = NULL

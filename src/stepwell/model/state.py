@@ -297,7 +297,8 @@ def _change_request(state: State, entry: InputAnswered | InputReassigned | Input
         return
     match entry:
         case InputAnswered():
-            asked.answers.append((entry.by, bytes(entry.payload), entry.at))
+            if not entry.late:
+                asked.answers.append((entry.by, bytes(entry.payload), entry.at))
         case InputReassigned():
             spec = msgspec.structs.replace(read_input_spec(wait.spec), who=entry.who)
             state.waits[entry.path] = msgspec.structs.replace(wait, spec=msgspec.Raw(msgspec.json.encode(spec)))

@@ -97,6 +97,8 @@ class Asks:
         self._loop = timers
         self._pending: dict[StepPath, Pending] = {}
         self._late: list[Record] = []
+        self._borrowed: dict[StepPath, Record] = {}
+        self._returned: list[Record] = []
         self._payloads: dict[StepPath, msgspec.Raw] = {}
         self._timers: dict[int, StepPath] = {}
 
@@ -143,6 +145,8 @@ class Asks:
             self.requests.append(request if path is request.path else _revised(request, path))
             return path
         self._pending[record.path] = pending
+        if record.path != request.path and not self.live:
+            self._borrowed[record.path] = record
         if record.passed:
             self._late.append(record)
         elif record.outcome is None and not record.cancelled:
@@ -170,8 +174,30 @@ class Asks:
 
     def cancel_step(self, path: StepPath) -> None:
         """The body no longer waits for this step."""
-        if self._pending.pop(path, None) is not None and not self.closed:
+        if self._pending.pop(path, None) is None or self.closed:
+            return
+        record = None if self.live else self._borrowed.pop(path, None)
+        if record is None:
             self.requests.append(CancelStep(path=path))
+        else:
+            self._give_back(record)
+
+    def _give_back(self, record: Record) -> None:
+        """A call that took a record made elsewhere does not want it any more: it may be another call's after all.
+
+        That other call had the same input, and this one was never started: it was waiting for a slot.
+        """
+        self.recorded.give_back(record)
+        self._late = [late for late in self._late if late is not record]
+        self.requests = [one for one in self.requests if getattr(one, "path", None) != record.path]
+        self._returned.append(record)
+
+    def go_live(self) -> None:
+        """All that was recorded is delivered: what was given back, and no call has taken, nobody wants."""
+        self.live = True
+        self.requests += [CancelStep(path=record.path) for record in self._returned if not record.consumed]
+        self._borrowed.clear()
+        self._returned.clear()
 
     def cancel_child(self, path: StepPath, future: asyncio.Future[Any]) -> None:  # Any: what the child returns
         """Ask for the end of the child run at `path`, and go on waiting for it with `future`."""
@@ -240,6 +266,11 @@ class Asks:
             return False
         self._settle(pending, outcome, payload)
         return True
+
+    @property
+    def has_late(self) -> bool:
+        """Whether a call has been made whose outcome has had its turn already."""
+        return bool(self._late)
 
     def deliver_late(self) -> bool:
         """Hand over one outcome whose turn had passed before its (moved) call was made; False when there is none."""

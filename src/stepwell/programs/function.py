@@ -107,6 +107,8 @@ class FunctionProgram:
 
     def take_requests(self) -> list[Request]:
         """What the body has asked for since the last call."""
+        if not self._asks.requests:
+            return []
         requests, self._asks.requests = self._asks.requests, []
         return requests
 
@@ -157,7 +159,7 @@ class FunctionProgram:
 
     def go_live(self) -> None:
         """What no call has taken by now is an orphan."""
-        self._asks.live = True
+        self._asks.go_live()
         self.recorded.settle()
         self._find_deadlock()
 
@@ -179,7 +181,7 @@ class FunctionProgram:
         try:
             self._run_turn()
             self._arm_timers()
-            while not self.ended and self.divergence is None and self._asks.deliver_late():
+            while self._asks.has_late and not self.ended and self.divergence is None and self._asks.deliver_late():
                 self._run_turn()
                 self._arm_timers()
         except StepwellError as error:  # the turn itself gave up (a body that never waits)
@@ -188,7 +190,7 @@ class FunctionProgram:
             elif self._ending is None:
                 self._end_with(error)
             return
-        if self._main is not None and self._main.done() and self.divergence is None and not self.ended:
+        if self._main is not None and self._main.done() and not self.ended and self.divergence is None:
             self._finish(self._main)
         if self._asks.live:
             self._find_deadlock()
@@ -260,7 +262,7 @@ class FunctionProgram:
         self._asks.requests.append(FailRun(error=failure_of(failures[0]), steps=steps, undoing=True))
 
     def _find_deadlock(self) -> None:
-        if self.ended or self.divergence is not None or self._asks.closed or not self._asks.is_empty:
+        if not self._asks.is_empty or self.ended or self.divergence is not None or self._asks.closed:
             return
         if self._main is not None and not self._main.done():
             places = ", ".join(sorted({_place_of(t) for t in self._loop.tasks if not t.done()}))
@@ -283,6 +285,8 @@ class FunctionProgram:
             self._asks.withdraw_timer(timer)
 
     def _arm_timers(self) -> None:
+        if not self._new_timers:
+            return
         new, self._new_timers = self._new_timers, {}
         now = round(self._loop.now * 1_000_000)
         for path, timer in new.values():

@@ -237,6 +237,11 @@ class Records:
         self.taken += 1
         return record
 
+    def give_back(self, record: Record) -> None:
+        """The call that took it does not want it any more: another one may."""
+        record.consumed = False
+        self.taken -= 1
+
     def _find_moved(self, path: StepPath, fingerprint: str, names: tuple[str, ...]) -> Record | None:
         if self._moved is None:
             self._moved = {}
@@ -244,6 +249,8 @@ class Records:
                 self._moved.setdefault((record.path.name, record.fingerprint), []).append(record)
                 self._in_scope.setdefault((record.path.scope, record.path.name), []).append(record)
         free = [r for name in names for r in self._moved.get((name, fingerprint), ()) if not r.consumed]
+        if free and path not in self.by_path:  # this call never got a slot before; a later one with its input did
+            free = [r for r in free if r.path.scope != path.scope or not _comes_later(r.path, path)]
         return next((r for r in free if r.path.scope == path.scope), free[0] if free else None)
 
     def value(self, path: StepPath) -> ValueRecorded | None:

@@ -68,6 +68,9 @@ class _Playing:
     state: dict[str, int] = field(default_factory=dict)
     calls: list[_Call] = field(default_factory=list)
     stopped: bool = False
+    depth: int = 0
+    is_mixed: bool = False
+    """Whether parts that went on side by side said how to undo their work: in which order, nobody knows."""
 
     def run(self, script: Script, token: int) -> int:
         """The whole run: what it said how to undo is undone when it fails."""
@@ -86,17 +89,21 @@ class _Playing:
             token, failures = calls[-1]
             if failures >= TRIES:
                 self.stopped = True
+                self.known.undone &= not self.is_mixed
                 raise _Stopped
             self.undone.append(token)
             calls.pop()
 
     def _beside(self, script: Script, token: int) -> int:
         """One of several parts that go on at once."""
+        self.depth += 1
         try:
             return self.value(script, token)
         except (Tripped, _Stopped):
             self.known.undone = False
             raise
+        finally:
+            self.depth -= 1
 
     def _task(self, name: str, token: int, failures: int) -> int:
         if failures >= (4 if name in _BRISK_TASKS else 1):
@@ -152,6 +159,7 @@ class _Playing:
             case "made":
                 token = mix("make", token)
                 self.calls.append((token, rest[2]))
+                self.is_mixed |= self.depth > 0
                 return token
             case "saga":
                 return self._saga(rest[0], token)

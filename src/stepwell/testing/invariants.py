@@ -375,10 +375,10 @@ def _check_messages(world: World, books: dict[str, Book]) -> None:
         need(message.id in taken, f"{book.name}: message {message.id} ({message.kind}) has vanished")
         append = taken[message.id].argument
         assert isinstance(append, Append), "messages are taken by appends"
-        _check_verb(book, event, message, append)
+        _check_verb(book, message, append)
 
 
-def _check_verb(book: Book, event: Committed, message: Message, append: Append) -> None:
+def _check_verb(book: Book, message: Message, append: Append) -> None:
     before = replay(one.entry for one in book.written if one.seq < append.seq)
     kinds = [type(entry) for entry in append.entries]
     what = f"{book.name}: {message.kind} (message {message.id}) was taken and did nothing"
@@ -389,9 +389,8 @@ def _check_verb(book: Book, event: Committed, message: Message, append: Append) 
             need(RunCancelRequested in kinds or before.cancel is not None or before.ended is not None, what)
         case "retry":
             done = any(isinstance(entry, RunResumed) and entry.retry for entry in append.entries)
-            # One of two that came at once may find that the other was done, and ended so that nothing is left.
-            late = before.undone and any(one.position > event.position for one in book.written if one.seq < append.seq)
-            need(done or before.ended not in ("failed", "cancelled") or late, what)
+            # It was accepted before the run ended anew, so that nothing is left to go on from.
+            need(done or before.ended not in ("failed", "cancelled") or before.undone, what)
         case "resume":
             need(RunResumed in kinds or RunPaused in kinds or before.pause is None, what)
         case "child":

@@ -18,6 +18,7 @@ from stepwell.model.entries import (
     RunCancelRequested,
     RunCompleted,
     RunFailed,
+    RunPaused,
     RunResumed,
     StepCancelled,
     StepCompleted,
@@ -120,10 +121,9 @@ def _check_questions(book: Book) -> None:
                 waits[entry.path], answers[entry.path], reminded[entry.path] = entry, [], 0
                 who[entry.path] = read_input_spec(entry.spec).who
             case InputAnswered():
-                need(entry.late == (entry.path not in waits), f"{where}: {entry.path} answered, late={entry.late}")
+                is_late = entry.path not in waits or entry.by in [by for by, _ in answers[entry.path]]
+                need(entry.late == is_late, f"{where}: {entry.by} answers {entry.path}, late={entry.late}")
                 if not entry.late:
-                    before = [by for by, _ in answers[entry.path]]
-                    need(entry.by not in before, f"{where}: {entry.by} answers {entry.path} twice")
                     answers[entry.path].append((entry.by, bytes(entry.payload)))
             case InputReassigned():
                 need(entry.path in waits, f"{where} reassigns {entry.path}, which is not open")
@@ -267,8 +267,8 @@ def _took(end: Written) -> int:
 
 
 def _check_races(book: Book) -> None:
-    """Of the waits that are branches of one select by themselves, at most one has got what it waited for."""
-    satisfied: dict[tuple[tuple[str, int], ...], set[tuple[str, int]]] = defaultdict(set)
+    """Of branches that are one wait and nothing else, one at most has got what it waited for."""
+    satisfied: dict[tuple[tuple[str, int], ...], list[StepPath]] = defaultdict(list)
     for one in book.written:
         entry = one.entry
         if isinstance(entry, RunResumed) and entry.retry:
@@ -276,25 +276,13 @@ def _check_races(book: Book) -> None:
         if not isinstance(entry, WaitSatisfied | WaitTimedOut | InputWithdrawn):
             continue
         scope = entry.path.scope
-        if len(scope) >= 2 and scope[-2][0] == "select":
-            satisfied[scope[:-1]].add(scope[-1])
-            # A branch that goes on after its first wait is not by itself; the others were withdrawn by then.
-            need(len(satisfied[scope[:-1]]) == 1 or _goes_on(book, scope), f"{book.name}: two branches of {scope} won")
+        if len(scope) >= 2 and scope[-2][0] == "select" and scope[-1][0].startswith("wait"):
+            won = satisfied[scope[:-1]]
+            won.append(entry.path)
+            need(len(won) == 1, f"{book.name}: several branches of one select have won: {[*map(str, won)]}")
 
 
-def _goes_on(book: Book, scope: tuple[tuple[str, int], ...]) -> bool:
-    """Whether more than one wait or step stands in some branch of the select at `scope`."""
-    select = scope[:-1]
-    paths = {
-        one.entry.path
-        for one in book.written
-        if isinstance(one.entry, WaitStarted | StepStarted) and one.entry.path.scope[: len(select)] == select
-    }
-    branches = Counter(path.scope[len(select)] for path in paths if len(path.scope) > len(select))
-    return any(count > 1 for count in branches.values())
-
-
-# -- sagas --------------------------------------------------------------------------------------------------------
+# -- children -----------------------------------------------------------------------------------------------------
 
 
 def _check_children(book: Book, books: Mapping[str, Book]) -> None:
@@ -394,6 +382,8 @@ def _check_sessions(world: World, books: Mapping[str, Book]) -> None:
             need(value.split(":")[1:2] == [str(attempt)], f"{what}: chunk {number} of {step} is {value}")
         book = books[session.run_id]
         if session.ended is None or book.written[-1].position > session.ended:
+            continue
+        if any(isinstance(one.entry, RunPaused) for one in book.written):  # a stream ends when a run is set aside too
             continue
         journaled: Counter[tuple[str, int]] = Counter()
         for one in book.written:

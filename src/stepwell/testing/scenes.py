@@ -132,8 +132,10 @@ async def _publish(token: int, topic: str, transient: bool) -> int:
 
 
 async def _select(token: int, *parts: Script) -> int:
-    """The first of several scripts."""
-    winner, value = await ctx.select(**{f"b{n}": act(part, mix(token, n)) for n, part in enumerate(parts)})
+    """The first of several scripts; the name of a branch says whether it is one wait and nothing else."""
+    kinds = ["wait" if part[0] in ("ask", "event", "signal", "sleep") else "part" for part in parts]
+    branches = {f"{kinds[n]}{n}": act(part, mix(token, n)) for n, part in enumerate(parts)}
+    winner, value = await ctx.select(**branches)
     return mix("select", winner, value)
 
 

@@ -417,6 +417,8 @@ class _Simulation:
                 await self._fulfil(rest)
                 await asyncio.sleep(0.02)
                 waited_since = self.world.time.micros
+            elif any(process.store.is_at_work for process in self.world.processes):
+                await asyncio.sleep(0.01)  # somebody may have given up waiting for it, and it is done all the same
             elif rest.due is not None:
                 await asyncio.sleep(max(0, rest.due - driver.clock.now()) / SECOND + 0.001)
                 waited_since = self.world.time.micros

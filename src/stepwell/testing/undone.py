@@ -65,9 +65,12 @@ def _undoings(book: Book) -> list[_Undoing]:
 def check_order_of_undoing(book: Book) -> None:
     """One after the other, the last that was made first; when the run as a whole is undone nothing else goes on."""
     made: dict[int, list[int]] = defaultdict(list)  # a body may make the same thing again once it was undone
+    where: dict[int, set[tuple[tuple[str, int], ...]]] = defaultdict(set)
     for one in book.written:
         if isinstance(one.entry, StepCompleted) and one.entry.path.name == "make":
-            made[msgspec.json.decode(one.entry.output)].append(one.seq)
+            token = msgspec.json.decode(one.entry.output)
+            made[token].append(one.seq)
+            where[token].add(one.entry.path.scope)
 
     def made_before(token: int, seq: int) -> int:
         return max((place for place in made[token] if place < seq), default=0)
@@ -83,7 +86,8 @@ def check_order_of_undoing(book: Book) -> None:
             done = before.end is not None and before.end.seq < after.start.seq
             need(done, f"{what} before {before.path} was done")
             place = made_before(after.token, after.start.seq)
-            late = place > before.start.seq or after.token == before.token
+            # Parts that go on side by side have an order each; a block inside hands its own on when it is over.
+            late = place > before.start.seq or after.token == before.token or where[after.token] != where[before.token]
             earlier = place < made_before(before.token, before.start.seq)
             need(late or earlier, f"{what}, made after {before.token}")
         if scope[:1] == (("undo", 1),):

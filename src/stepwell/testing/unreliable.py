@@ -182,6 +182,11 @@ class UnreliableStore:
             if not operation.settled:
                 self._commit(operation)
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether something is under way that may still commit."""
+        return bool(self._under_way)
+
     # -- operations ---------------------------------------------------------------------------------------------
 
     def _submit(

@@ -71,6 +71,8 @@ class People(UseCases):
                 f"question {id} is addressed to {', '.join(question.who)}"
                 + (f", not to {by}" if by else ": say who answers with by=")
             )
+        if question.quorum and by in _answered(question):
+            raise WrongStatus(f"{by} has answered question {id} already; it cannot be answered twice")
         if question.quorum and not by:
             raise NotAllowed(f"question {id} asks {question.quorum} different people: say who answers with by=")
         data = accept(question.schema, value, f"the answer to question {id}")

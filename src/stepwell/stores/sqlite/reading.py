@@ -94,24 +94,18 @@ def entries(session: Session, run_id: str, *, after: int, limit: int) -> list[St
 
 def heads(session: Session, run_ids: Sequence[str], *, limit: int) -> dict[str, list[Stored]]:
     """The first entries of several runs, each checked; those whose journals are not in order are left out."""
-    if limit <= 0 or not run_ids:
-        return {}
-    names: dict[int, str] = {}
+    found: dict[str, list[Stored]] = {}
     missing: dict[str, int] = {}
-    for run, run_id, next_seq in session.among("positions", run_ids):
-        names[run] = run_id
-        missing[run_id] = min(limit, next_seq - 1)
-    found: dict[str, list[Stored]] = {run_id: [] for run_id in missing}
-    for run, *columns in session.among("heads", tuple(names), tail=(limit,)):
-        run_id = names[run]
-        head = found.get(run_id)
-        if head is None or len(head) == missing[run_id]:
-            continue
-        try:
-            head.append(stored(run_id, len(head) + 1, columns))
-        except CorruptJournal:
-            del found[run_id]
-    return {run_id: head for run_id, head in found.items() if len(head) == missing[run_id]}
+    for run_id, next_seq, *columns in session.among("heads", run_ids, tail=(limit,)):
+        head = found.setdefault(run_id, [])
+        missing[run_id] = min(limit, next_seq - 1) - len(head)
+        if missing[run_id] > 0:
+            try:
+                head.append(stored(run_id, len(head) + 1, columns))
+                missing[run_id] -= 1
+            except CorruptJournal:  # whatever follows is out of order too
+                continue
+    return {run_id: head for run_id, head in found.items() if not missing[run_id]}
 
 
 def blob(session: Session, digest: str) -> bytes:

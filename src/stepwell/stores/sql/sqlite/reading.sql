@@ -6,11 +6,11 @@ SELECT id, next_seq FROM runs WHERE run_id = ?
 -- name: entries
 SELECT seq, epoch, kind, body, crc FROM journal WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?
 
--- name: positions
-SELECT id, run_id, next_seq FROM runs WHERE run_id IN ([?]*)
-
 -- name: heads
-SELECT run, seq, epoch, kind, body, crc FROM journal WHERE run IN ([?]*) AND seq <= ? ORDER BY run, seq
+SELECT runs.run_id, runs.next_seq, journal.seq, journal.epoch, journal.kind, journal.body, journal.crc
+FROM runs CROSS JOIN journal ON journal.run = runs.id
+WHERE runs.run_id IN ([?]*) AND journal.seq <= ?
+ORDER BY runs.id, journal.seq
 
 -- name: blob
 SELECT size, crc, data FROM blobs WHERE hash = ?
