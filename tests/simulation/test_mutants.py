@@ -40,7 +40,30 @@ RARE = {
 }
 """Noticed by few seeds, or by another fence first: many thousands find some of them, scenarios and conformance others."""
 
-OFTEN = [one for one in MUTANTS if not one.survives and one.name not in RARE]
+UNTRIED = {
+    "a compensation that failed for good can be passed over",
+    "a deadline passes unseen",
+    "a rebuilt body says again that it publishes",
+    "a rebuilt subscription begins with the first event",
+    "a run that was undone is retried",
+    "a second cancellation stops the undoing",
+    "a transaction whose outcome nobody wanted is done again",
+    "another than the winner wins",
+    "live chunks are read again from the journal",
+    "one more goes into a queue than may",
+    "room in a queue is not noticed",
+    "runs that went by a change go back",
+    "several waits are satisfied before the body moves",
+    "the end of a child is not waited for",
+    "the last chunks are left out",
+    "two waits of a subscription get the same event",
+    "what a body leaves behind is not waited for",
+    "what a transaction wrote stays when it is rolled back",
+    "what is undone because something beside it failed does not count",
+}
+"""How many seeds these take has not been measured; one whose waits are never used up can keep a simulated process busy for ever."""
+
+OFTEN = [one for one in MUTANTS if not one.survives and one.name not in RARE | UNTRIED]
 
 
 @pytest.mark.campaign
@@ -56,4 +79,4 @@ def test_every_mutant_fits_the_engine_of_today(mutant: Mutant) -> None:
 
 
 def test_what_is_listed_as_rare_exists() -> None:
-    assert {one.name for one in MUTANTS} >= RARE
+    assert {one.name for one in MUTANTS} >= RARE | UNTRIED
