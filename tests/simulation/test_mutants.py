@@ -38,7 +38,7 @@ RARE = {
     "what is published during a scan is missed",
     "what undoes a cancelled run is not tried again",
 }
-"""Noticed by few seeds, or by another fence first: many thousands find some of them, scenarios and conformance others."""
+"""Noticed by few seeds, or by another fence first: thousands find some of them, scenarios and conformance others."""
 
 UNTRIED = {
     "a compensation that failed for good can be passed over",
@@ -61,7 +61,7 @@ UNTRIED = {
     "what a transaction wrote stays when it is rolled back",
     "what is undone because something beside it failed does not count",
 }
-"""How many seeds these take has not been measured; one whose waits are never used up can keep a simulated process busy for ever."""
+"""How many seeds these take has not been measured; one of them keeps a simulated process busy for ever."""
 
 OFTEN = [one for one in MUTANTS if not one.survives and one.name not in RARE | UNTRIED]
 
