@@ -1,0 +1,1 @@
+"""The code behind the `type` of a graph's nodes: one file per node type."""
