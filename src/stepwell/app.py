@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from stepwell.authoring.queue import Queue
+from stepwell.authoring.registry import Registry
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow, workflow_of
 from stepwell.engine.clock import Clock, SystemClock, system_chance
@@ -17,24 +18,28 @@ from stepwell.engine.queueing import put_queues
 from stepwell.engine.streams import CountUsage
 from stepwell.engine.worker import Engine
 from stepwell.model.durations import Duration, micros
+from stepwell.nodes.protocol import NodeType
+from stepwell.nodes.registry import NodeTypes
 from stepwell.observe.tracing import spans_for
 from stepwell.stores import open_store
 from stepwell.stores.memory import MemoryStore
 from stepwell.stores.protocol import Store
 from stepwell.usecases.care import Care
 from stepwell.usecases.events import Events
+from stepwell.usecases.graphs import Graphs
 from stepwell.usecases.history import History
 from stepwell.usecases.people import People
 from stepwell.usecases.starting import Durability as Durability
 from stepwell.usecases.starting import Starting
 from stepwell.usecases.streams import Streams
+from stepwell.usecases.tasks import Tasks
 from stepwell.usecases.triggers import Triggers
 
 if TYPE_CHECKING:
     from stepwell.observe.spans import Spans
 
 
-class Stepwell(Starting, Triggers, People, Events, Streams, History, Care):
+class Stepwell(Starting, Graphs, Triggers, People, Events, Streams, History, Tasks, Care):
     """A store, and unless `drive=False` an engine that drives its runs.
 
     ```python
@@ -47,10 +52,16 @@ class Stepwell(Starting, Triggers, People, Events, Streams, History, Care):
         store: a URL (`sqlite:///relative.db`, `sqlite:////absolute.db`, `memory://`), a path of an SQLite file, or a
             `Store`.
         workflows: what this engine may drive; what `start` is given is added by itself.
+        tasks: tasks that graphs may name, and modules that have such; a `Registry` as it is. Those of installed
+            distributions (entry points `stepwell.tasks`) are known without. Functions call their tasks in any case.
+        node_types: node types beside the standard ones and those of installed distributions (entry points
+            `stepwell.nodes`); a `NodeTypes` as it is.
         drive: False for a client that only asks: it may run beside the process that drives.
         queues: put into the store at opening; see `Queue`.
         limits: how much happens at once.
         executors: `concurrent.futures` executors by the names that tasks give as `executor=`.
+        environments: the folder of the environments of tasks with `requires`; None: `$STEPWELL_ENVS`, or
+            `~/.stepwell/envs`.
         warm_wait: how long a run that only waits stays in memory before its body is dropped.
         keep_events: how long published events are kept for runs that are still to wait for them, and known, so that a
             second one of the same source and id is not published; None: for ever.
@@ -70,10 +81,13 @@ class Stepwell(Starting, Triggers, People, Events, Streams, History, Care):
         store: str | Path | Store = "sqlite:///stepwell.db",
         *,
         workflows: Iterable[Workflow[..., Any] | Task[..., Any]] = (),  # Any: whatever they return
+        tasks: object = (),
+        node_types: NodeTypes | Iterable[NodeType] = (),
         queues: Iterable[Queue] = (),
         drive: bool = True,
         limits: Limits | None = None,
         executors: Mapping[str, FuturesExecutor] | None = None,
+        environments: str | Path | None = None,
         warm_wait: Duration = "30s",
         keep_events: Duration | None = "7d",
         grace: Duration = "10s",
@@ -86,6 +100,11 @@ class Stepwell(Starting, Triggers, People, Events, Streams, History, Care):
     ) -> None:
         self.store: Store = open_store(str(store)) if isinstance(store, str | Path) else store
         self._workflows = [workflow_of(target) for target in workflows]
+        self.registry = tasks if isinstance(tasks, Registry) else Registry(tasks)
+        self.types = node_types if isinstance(node_types, NodeTypes) else NodeTypes.standard()
+        for one in () if isinstance(node_types, NodeTypes) else node_types:
+            self.types.add(one)
+        self._environments_root = environments
         self._queues = [queue.row() for queue in queues]
         self._drive = drive
         self._limits = limits or Limits()
@@ -138,6 +157,8 @@ class Stepwell(Starting, Triggers, People, Events, Streams, History, Care):
             count_usage=self._count_usage,
             strict=self._strict,
             keep_events=self._keep_events,
+            tasks=self.registry,
+            types=self.types,
         )
         try:
             engine.queueing.declare(self._queues)
@@ -151,16 +172,19 @@ class Stepwell(Starting, Triggers, People, Events, Streams, History, Care):
             if self._spans is not None:
                 engine.feed.subscribe(self._spans)
                 engine.executor.spans = self._spans
+            engine.executor.environments_root = self._environments_root
             await engine.open()
         except BaseException:
             await self.close()
             raise
         self._engine = engine
+        self._unlisten = self.registry.on_change(self._tasks_changed)
 
     async def close(self, grace: Duration | None = None) -> None:
         """Stop driving, let attempts in flight end within the grace time, and close the store. Idempotent."""
         engine, self._engine = self._engine, None
         if engine is not None:
+            self._unlisten()
             await engine.close(self._grace if grace is None else micros(grace, "grace"))
         if self._spans is not None:
             await self._spans.close()

@@ -73,6 +73,11 @@ def _gives_run(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, handle.
     return _Facade(method, lambda facade, coroutine: Run(facade.app, facade.wait_for(coroutine)))
 
 
+def _gives(method: Callable[Concatenate[Any, P], T]) -> _Facade[P, T]:  # Any: its object
+    """Call what needs no waiting."""
+    return _Facade(method, lambda facade, found: cast("T", found))
+
+
 def _iterates(method: Callable[Concatenate[Any, P], AsyncIterator[T]]) -> _Facade[P, Iterator[T]]:  # Any: its object
     """Iterate over what comes, waiting for each."""
     return _Facade(method, lambda facade, source: _each(facade, source))
@@ -262,6 +267,25 @@ class Stepwell:
     fire_trigger = _gives_run(_App.fire_trigger)
     backfill = _waits(_App.backfill)
     firings = _waits(_App.firings)
+
+    # -- graphs -------------------------------------------------------------------------------------------------
+    deploy = _waits(_App.deploy)
+    validate = _waits(_App.validate)
+    activate = _waits(_App.activate)
+    undeploy = _waits(_App.undeploy)
+    workflows = _waits(_App.workflows)
+    workflow_versions = _waits(_App.workflow_versions)
+    workflow_version = _waits(_App.workflow_version)
+    definition_of = _waits(_App.definition_of)
+    diff = _waits(_App.diff)
+
+    # -- tasks --------------------------------------------------------------------------------------------------
+    add_task = _gives(_App.add_task)
+    remove_task = _gives(_App.remove_task)
+    tasks = _gives(_App.tasks)
+    install = _waits(_App.install)
+    environments = _waits(_App.environments)
+    prune_environments = _waits(_App.prune_environments)
 
     # -- care ---------------------------------------------------------------------------------------------------
     gc = _waits(_App.gc)

@@ -6,6 +6,7 @@ StepwellError
 │   ├── TargetError             a target names no workflow or task that can be loaded
 │   ├── ArgumentError           the input does not fit the function's signature
 │   ├── Unserialisable          a value cannot be written to, or read from, the journal
+│   ├── ExpressionError         a template or a condition is wrong, or what it refers to is not there
 │   └── WorkflowBodyError       a workflow body did what belongs in a task (I/O, threads, …)
 ├── RequestRefused              your request: refused, and nothing was changed
 │   ├── RunNotFound             no run has this id
@@ -14,7 +15,9 @@ StepwellError
 │   ├── RequestNotFound         no open input request has this id
 │   ├── NotAllowed              the input request is addressed to others
 │   ├── AnswerInvalid           an answer does not fit the form; the input request stays open
-│   └── TriggerNotFound         no trigger has this name
+│   ├── TriggerNotFound         no trigger has this name
+│   ├── WorkflowNotFound        no deployed workflow has this name, or no version of it this label or hash
+│   └── LabelTaken              the version label stands for other content
 ├── StoreError                  our trouble: the store could not do it (`retryable` says if waiting helps)
 │   ├── StoreUnusable           not a Stepwell file, newer than this program, no permission, a folder
 │   ├── StoreBusy               another process drives this file
@@ -79,6 +82,32 @@ class Unserialisable(DefinitionError):
     code = "unserialisable"
 
 
+class ExpressionError(DefinitionError):
+    """A `{{ template }}` or a condition is wrong, or what it refers to is not there; the text names it and the place.
+
+    `path` leads to the text inside the JSON that it stands in, `offset` is the place in that text, from 0. Where one
+    value has several of them, `each` has them all (otherwise it is empty), and the text is that of all.
+    """
+
+    code = "expression"
+    path: tuple[str | int, ...] = ()
+    offset: int = 0
+    each: tuple[ExpressionError, ...] = ()
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: tuple[str | int, ...] = (),
+        offset: int = 0,
+        each: Sequence[ExpressionError] = (),
+    ) -> None:
+        super().__init__(message)
+        self.path = path
+        self.offset = offset
+        self.each = tuple(each)
+
+
 class WorkflowBodyError(DefinitionError):
     """A workflow body did something that cannot be replayed; the text says how to put it in a task."""
 
@@ -139,6 +168,18 @@ class TriggerNotFound(RequestRefused):
     """No trigger has this name."""
 
     code = "trigger_not_found"
+
+
+class WorkflowNotFound(RequestRefused):
+    """No deployed workflow has this name, or no version of it has this label or hash."""
+
+    code = "workflow_not_found"
+
+
+class LabelTaken(RequestRefused):
+    """The version label stands for other content; versions do not change, so the label is moved or another chosen."""
+
+    code = "label_taken"
 
 
 class StoreError(StepwellError):
@@ -238,6 +279,36 @@ class InputWithdrawn(StepwellError):
     """The input request that a workflow body waited for was taken back; the text says by whom and why."""
 
     code = "input_withdrawn"
+
+
+class GraphError(StepwellError):
+    """A node of a graph cannot do what it is for: its settings do not fit once filled in, or its output its schema."""
+
+    code = "graph_error"
+
+
+class GraphStranded(GraphError):
+    """Nothing moves in a graph any more while joins still wait; the text names them and what they have."""
+
+    code = "graph_stranded"
+
+
+class TooManyVisits(GraphError):
+    """A loop, or an edge that goes back, was to be taken more often than its cap allows."""
+
+    code = "too_many_visits"
+
+
+class MapFailed(GraphError):
+    """More items of a map failed than it tolerates; the first failure is the cause."""
+
+    code = "map_failed"
+
+
+class ScopeTimedOut(GraphError, TimeoutError):
+    """A scope had not ended within its time."""
+
+    code = "scope_timed_out"
 
 
 class DeadlinePassed(StepwellError):

@@ -15,7 +15,7 @@ from stepwell.model.entries import RunCompleted
 from stepwell.stores.protocol import Append, NewMessage
 from stepwell.stores.sqlite import SqliteStore, committer
 from stepwell.stores.sqlite.trouble import translated
-from stepwell.stores.tables import Firing, Queue, TriggerRow
+from stepwell.stores.tables import Firing, NewDefinition, Queue, TriggerRow
 from stepwell.testing.conformance.kit import (
     LEASE,
     Broken,
@@ -191,6 +191,15 @@ def test_the_unknown_outcome_of_a_commit_is_found_out_whatever_it_was(tmp_path: 
             lambda: store.remove_trigger("t2"),
             lambda: store.create(new_run("new", unique="k", takes_over=True)),
             lambda: store.forget_events(before=99),
+            lambda: store.put_definition(_version("d1", label="1"), activate=True),
+            lambda: store.put_definition(_version("d1", label="1", at=6)),
+            lambda: store.put_definition(_version("d2", label="1"), move_label=True),
+            lambda: store.set_active("g", "d2"),
+            lambda: store.set_active("g", ""),
+            lambda: store.drop_definitions([("g", "d1")], put_before=9),
+            lambda: store.put_cached("k", b"1", at=5),
+            lambda: store.put_cached("k", b"2", at=5),
+            lambda: store.forget_cached(before=9),
             lambda: store.append(appended("a", 2, closed=("q1",), at=77)),
         ]
         for change in changes:
@@ -208,6 +217,10 @@ def test_the_unknown_outcome_of_a_commit_is_found_out_whatever_it_was(tmp_path: 
 
     driven(tmp_path, body)
     assert len(calls) == (1 if landed else 2)
+
+
+def _version(digest: str, *, label: str = "", at: int = 5) -> NewDefinition:
+    return NewDefinition(name="g", digest=digest, body=b"{}", at=at, label=label)
 
 
 async def _all_of_it(store: SqliteStore) -> list[list[object]]:

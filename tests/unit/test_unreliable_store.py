@@ -11,7 +11,7 @@ import pytest
 
 from stepwell.errors import StoreFull
 from stepwell.stores.protocol import NewMessage
-from stepwell.stores.tables import Firing, Queue, TriggerRow
+from stepwell.stores.tables import Firing, NewDefinition, Queue, TriggerRow
 from stepwell.testing.conformance.kit import appended, asked, happened, mail, new_run
 from stepwell.testing.unreliable import Disk, Faults, UnreliableStore
 from stepwell.testing.virtual import VirtualTime
@@ -69,6 +69,15 @@ def test_every_operation_goes_through_to_the_data() -> None:
         assert await store.firings("t") == [firing] and len(await store.triggers()) == 1
         assert await store.remove_trigger("t")
         assert await store.forget_events(before=99) == 1
+        version = NewDefinition(name="g", digest="d1", body=b"{}", at=1)
+        assert await store.put_definition(version, activate=True)
+        assert [row.digest for row in await store.definitions()] == ["d1"]
+        assert await store.definition("g") == await store.definition("g", "d1")
+        assert await store.set_active("g", "")
+        assert await store.drop_definitions([("g", "d1")], put_before=9) == [("g", "d1")]
+        await store.put_cached("k", b"1", at=1)
+        assert await store.cached("k", now=2) == b"1"
+        assert await store.forget_cached(before=9) == 1
         message = await store.transact("a", 1, work)
         assert await store.mailbox("a") == [message]
 

@@ -227,7 +227,7 @@ class AttemptContext:
     `connection` is set while a transactional task runs, `emit` where chunks can be taken.
     """
 
-    __slots__ = ("_cancelled", "_step", "attempt", "connection", "emit", "identity", "note")
+    __slots__ = ("_cancelled", "_step", "attempt", "connection", "emit", "identity", "key", "note", "shelf")
 
     def __init__(
         self,
@@ -241,6 +241,8 @@ class AttemptContext:
         self.attempt = attempt
         self.note = note
         self.connection: Any = None  # Any: a connection of the store's database
+        self.key = ""
+        self.shelf: Any = None  # Any: a `model.shelf.Shelf`, where there is one
         self.emit: Emit | None = None
         self._step = step
         self._cancelled = cancelled
@@ -257,8 +259,8 @@ class AttemptContext:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this step, and for no other step."""
-        return f"{self.identity.run_id}:{self._step}"
+        """The same for every attempt of this step, and for no other step, unless the step was given one of its own."""
+        return self.key or f"{self.identity.run_id}:{self._step}"
 
     @property
     def cancelled(self) -> bool:

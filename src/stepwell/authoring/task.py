@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from stepwell.authoring.context import OnError, current_body
@@ -33,7 +34,9 @@ class TaskOptions:
         "on_change",
         "priority",
         "rate",
+        "requires",
         "retry",
+        "tags",
         "timeout",
         "total_timeout",
         "transactional",
@@ -57,6 +60,8 @@ class TaskOptions:
         key: str | None = None,
         transactional: bool = False,
         upgrade: Callable[[Any], object] | None = None,  # Any: JSON, as an older version returned it
+        requires: Sequence[str] = (),
+        tags: Sequence[str] = (),
     ) -> None:
         self.retry = ONCE if retry is None else Retry(attempts=retry) if isinstance(retry, int) else retry
         self.timeout = _limit(timeout, "timeout")
@@ -76,9 +81,19 @@ class TaskOptions:
         self.key = key
         self.transactional = transactional
         self.upgrade = upgrade
+        self.requires = _requirements(requires)
+        self.tags = _texts(tags, "tags")
         self._check()
 
     def _check(self) -> None:
+        if self.requires:
+            self.executor = self.executor or "process"  # another Python's packages cannot be loaded into this one
+            if self.executor != "process" or self.transactional:
+                where = "transactional=True" if self.transactional else f"executor={self.executor!r}"
+                raise DefinitionError(
+                    f"requires=… and {where}: a task with requirements runs in a process of its own environment; "
+                    "leave one of the two out"
+                )
         limits = self.timeout, self.total_timeout, self.heartbeat
         if self.transactional and (self.executor or any(limit is not None for limit in limits)):
             raise DefinitionError(
@@ -102,6 +117,28 @@ def _limit(duration: Duration | None, name: str) -> int | None:
     return None if duration is None else micros(duration, f"{name}=")
 
 
+def _texts(given: Sequence[str], name: str) -> tuple[str, ...]:
+    if isinstance(given, str) or not all(isinstance(text, str) and text.strip() for text in given):
+        raise DefinitionError(f"{name}={given!r}: give a list of texts, such as {name}=['…']")
+    return tuple(given)
+
+
+_REQUIREMENT = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?\s*(\[[^\]]*\])?\s*(@\s*\S.*|[(<>=!~;].*)?", re.ASCII)
+"""As much of PEP 508 as tells a requirement from an installer's option, a path or a typing mistake."""
+
+
+def _requirements(given: Sequence[str]) -> tuple[str, ...]:
+    """Requirements in one order, each once: the same set is the same environment."""
+    found = {" ".join(text.split()) for text in _texts(given, "requires")}
+    for text in sorted(found):
+        if not _REQUIREMENT.fullmatch(text):
+            raise DefinitionError(
+                f"requires={text!r} is no requirement: write 'pillow>=11', 'httpx[http2]', or for a file or a "
+                "repository 'name @ URL'"
+            )
+    return tuple(sorted(found))
+
+
 class Task(Generic[P, T]):
     """A registered function. Call it as usual: in a workflow body the call is a step, anywhere else a plain call."""
 
@@ -123,6 +160,11 @@ class Task(Generic[P, T]):
         self.__qualname__ = getattr(function, "__qualname__", self.name)
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring; empty without one."""
+        return (self.__doc__ or "").strip().partition("\n")[0].strip()
 
     @property
     def location(self) -> str:
@@ -350,6 +392,8 @@ def task(
     aliases: tuple[str, ...] = (),
     transactional: bool = False,
     upgrade: Callable[[Any], object] | None = None,
+    requires: Sequence[str] = (),
+    tags: Sequence[str] = (),
 ) -> TaskDecorator: ...
 
 
@@ -371,6 +415,8 @@ def task(
     aliases: tuple[str, ...] = (),
     transactional: bool = False,
     upgrade: Callable[[Any], object] | None = None,  # Any: JSON, as an older version returned it
+    requires: Sequence[str] = (),
+    tags: Sequence[str] = (),
 ) -> Any:  # Any: the overloads say it
     """Make a function a task: a call of it in a workflow is a durable step.
 
@@ -392,24 +438,14 @@ def task(
             `def`, and short: everything else that the store writes waits for it.
         upgrade: called with what an older version of the task returned (JSON as Python values) when today's return
             type cannot read it; gives a value that fits.
+        requires: packages, such as `["pillow>=11"]`, with which it runs: in a child process of an environment that
+            has them, made by `stepwell tasks install` and never by itself. The module is imported where the packages
+            are not, too: import them inside the function.
+        tags: words to find it by.
 
     Raises:
         DefinitionError: an option is out of range.
     """
-    options = TaskOptions(
-        retry=retry,
-        timeout=timeout,
-        total_timeout=total_timeout,
-        heartbeat=heartbeat,
-        executor=executor,
-        concurrency=concurrency,
-        concurrency_key=concurrency_key,
-        rate=rate,
-        priority=priority,
-        on_change=on_change,
-        aliases=aliases,
-        transactional=transactional,
-        upgrade=upgrade,
-    )
-    decorator = TaskDecorator(name, options)
+    options: dict[str, Any] = {key: given for key, given in locals().items() if key not in ("function", "name")}
+    decorator = TaskDecorator(name, TaskOptions(**options))
     return decorator if function is None else decorator(function)

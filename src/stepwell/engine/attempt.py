@@ -18,6 +18,7 @@ from stepwell.stores.protocol import Message, Store
 
 if TYPE_CHECKING:
     from stepwell.observe.tracing import AttemptTrace
+    from stepwell.programs.protocol import StepExtras
 
 Outcome: TypeAlias = "msgspec.Raw | Failure"
 
@@ -63,9 +64,12 @@ class Attempt:
         "context",
         "desk",
         "expired",
+        "extras",
         "host",
         "identity",
         "input",
+        "is_cached",
+        "key",
         "limit",
         "limit_name",
         "number",
@@ -86,11 +90,16 @@ class Attempt:
         limit_name: str,
         desk: Desk,
         host: Host,
+        key: str = "",
+        extras: StepExtras | None = None,
     ) -> None:
         self.task = task
         self.path = path
         self.number = number
         self.input = input
+        self.key = key
+        self.extras = extras
+        self.is_cached = False
         self.identity = identity
         self.limit = limit
         self.limit_name = limit_name

@@ -11,23 +11,70 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
+
+import msgspec
 
 from stepwell.engine.frames import Frames, Kind, frame
 
-_BOOT = """\
+_PATH = """\
 import sys
-lifeline = int(sys.argv[1])
-sys.path[:] = sys.argv[2:]
-del sys.argv[1:]
+count, given = int(sys.argv[1]), sys.argv[2:]
+own = [] if count < 0 else [entry for entry in sys.path if entry not in ("", *given)]
+sys.path[:] = [*given[:count], *own, *given[count:]] if own else given
+del sys.argv[1:], count, given, own
+"""
+_BOOT = """\
 from stepwell.engine.childmain import main
-main(lifeline)
+main({lifeline})
 """
 _DRAIN_SECONDS = 1.0
 """How long the pipe of an ended process is read for an answer: a process it forked may hold the pipe open for ever."""
 _KILL_SECONDS = 5.0
 """How long the kernel may take for SIGKILL before the process is left to it (it waits for a device)."""
+
+
+class Interpreter(msgspec.Struct, frozen=True):
+    """The Python that a child process is: this process's own, or that of the virtual environment in `folder`.
+
+    The own one looks for modules exactly where this process does. That of an environment looks where this process
+    looks before it comes to the standard library (the script's folder, `PYTHONPATH`), then at its own packages, and
+    last at this process's: so what the environment has goes before what is installed here, while Stepwell itself and
+    the task's module are found without being installed again.
+    """
+
+    executable: str = ""
+    folder: str = ""
+
+    def command(self, script: str) -> list[str]:
+        """The command that runs `script` so."""
+        entries = [entry for entry in sys.path if isinstance(entry, str)]
+        if not self.folder:
+            return [sys.executable, *_flags(), "-c", _PATH + script, "-1", *entries]
+        before, behind = _around_library(entries)
+        flags = [flag for flag in _flags() if flag != "-S"]  # it would hide the environment's packages
+        return [self.executable, *flags, "-c", _PATH + script, str(len(before)), *before, *behind]
+
+    @property
+    def environ(self) -> Mapping[str, str] | None:
+        """The process's environment variables; None: as they are here."""
+        if not self.folder:
+            return None
+        variables = {name: value for name, value in os.environ.items() if name != "PYTHONHOME"}
+        path = [os.path.dirname(self.executable), *filter(None, [variables.get("PATH")])]
+        return {**variables, "PATH": os.pathsep.join(path), "VIRTUAL_ENV": self.folder}
+
+
+def _around_library(entries: list[str]) -> tuple[list[str], list[str]]:
+    """What stands in `sys.path` before and behind the standard library."""
+    library = os.path.dirname(os.__file__)
+    whole = {library, os.path.join(library, "lib-dynload"), os.path.join(os.path.dirname(library), _ZIP)}
+    first = next((number for number, entry in enumerate(entries) if entry in whole), len(entries))
+    return entries[:first], [entry for entry in entries[first:] if entry not in whole]
+
+
+_ZIP = f"python{sys.version_info.major}{sys.version_info.minor}.zip"
 
 
 class Child(asyncio.SubprocessProtocol):
@@ -51,21 +98,20 @@ class Child(asyncio.SubprocessProtocol):
         self.idle_timer: asyncio.TimerHandle | None = None
 
     @staticmethod
-    async def start() -> Child:
-        """Start a process with this one's interpreter, its flags, `sys.path`, environment and working directory.
+    async def start(interpreter: Interpreter) -> Child:
+        """Start a process with this one's flags and working directory.
 
         Raises:
             OSError: the system cannot start it.
         """
-        path = [entry for entry in sys.path if isinstance(entry, str)]
         far, near = os.pipe()
         apart: dict[str, Any] = {"start_new_session": True, "pass_fds": (far,)}  # Any: options of different types
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-        command = [sys.executable, *_flags(), "-c", _BOOT, str(far), *path]
+        command = interpreter.command(_BOOT.format(lifeline=far))
         try:
             _, child = await asyncio.get_running_loop().subprocess_exec(
-                Child, *command, stdin=subprocess.PIPE, stderr=None, **apart
+                Child, *command, stdin=subprocess.PIPE, stderr=None, env=interpreter.environ, **apart
             )
         except BaseException:
             os.close(near)

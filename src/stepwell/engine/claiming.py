@@ -14,9 +14,10 @@ from stepwell.engine.questions import QuestionDesk
 from stepwell.engine.reading import payloads_of, read_heads, read_run, read_whole
 from stepwell.engine.runner import Runner
 from stepwell.engine.trials import Trials
-from stepwell.errors import Fenced, StoreError
+from stepwell.errors import DefinitionError, Fenced, StoreError
 from stepwell.model.commands import Pause
 from stepwell.model.decide import decide
+from stepwell.model.entries import PauseCause
 from stepwell.model.ids import SECOND
 from stepwell.model.state import State, evolve, replay
 from stepwell.programs.matching import Records
@@ -154,7 +155,7 @@ class Claims:
         if room <= 0:
             self._make_room()
             return False
-        names = list(self._engine.workflows)
+        names = self._engine.driven()
         if not names:
             return False
         limit = min(room, CLAIM_PAGE)
@@ -164,6 +165,7 @@ class Claims:
         finally:
             self._asked_for -= limit
         self._adopting.update(one.row.run_id for one in claimed)
+        claimed = await self._with_graphs(store, claimed)
         harmless = [one for one in claimed if not self.trials.takes(store, one)]
         for start in range(0, len(harmless), READ_AT_ONCE):
             some = harmless[start : start + READ_AT_ONCE]
@@ -173,6 +175,23 @@ class Claims:
                 await asyncio.gather(*(self._adopt_in_time(store, one) for one in others))
         self._early = {run_id: early for run_id, early in self._early.items() if run_id in self._adopting}
         return len(claimed) >= limit
+
+    async def _with_graphs(self, store: Store, claimed: Sequence[Claimed]) -> list[Claimed]:
+        """Load the graphs that these runs are of; one whose definition is no good any more is set aside."""
+        graphs, ready = self._engine.graphs, []
+        for one in claimed:
+            row = one.row
+            try:
+                if await graphs.ready(row):
+                    ready.append(one)
+                    continue
+                reason = f"version {row.version} of graph {row.workflow!r} is not in the store: deploy it and resume"
+            except DefinitionError as error:
+                reason = f"graph {row.workflow!r} does not compile any more: {error}"
+            state, _ = await read_run(store, row.run_id)
+            self._adopting.discard(row.run_id)
+            await self._set_aside(store, row, state, reason, "code_change")
+        return ready
 
     def _adopt_at_once(self, store: Store, claimed: Claimed, head: Sequence[Stored] | None) -> bool:
         """Adopt a run of which all has been read, as of nearly every one; false when there is more to read."""
@@ -243,9 +262,11 @@ class Claims:
                 QuestionDesk(runner).noticed(wait)
         runner.wake()
 
-    async def _set_aside(self, store: Store, row: RunRow, state: State, reason: str) -> None:
+    async def _set_aside(
+        self, store: Store, row: RunRow, state: State, reason: str, cause: PauseCause = "crash_loop"
+    ) -> None:
         now = max(self._engine.clock.now(), state.updated_at)
-        entries = decide(state, Pause(cause="crash_loop", reason=reason), now)
+        entries = decide(state, Pause(cause=cause, reason=reason), now) if state.pause is None else ()
         seq = state.seq + 1
         for entry in entries:
             evolve(state, entry)
@@ -270,7 +291,7 @@ class Claims:
         self._engine.tell_end(row.run_id, state)
 
     async def _next_wake(self) -> int | None:
-        names = list(self._engine.workflows)
+        names = self._engine.driven()
         wakes = [await store.next_wake(workflows=names) for store in (self._engine.store, self._engine.volatile)]
         return min((wake for wake in wakes if wake is not None), default=None)
 

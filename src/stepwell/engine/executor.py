@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor as FuturesExecutor
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,9 +35,10 @@ from stepwell.model.entries import PAYLOAD_LIMIT
 from stepwell.model.failure import Failure
 from stepwell.model.failures import failure_of
 from stepwell.observe.tracing import AttemptSpans
+from stepwell.stores.shelves import RunShelf
 
 if TYPE_CHECKING:
-    from stepwell.engine.processes import ProcessPool
+    from stepwell.engine.pools import Pools
 
 CLEANUP_GRACE = 5_000_000
 """How long a timed-out coroutine may clean up before its outcome is reported all the same (microseconds)."""
@@ -55,11 +57,12 @@ class Executor:
         self._limits = limits
         self._named = dict(executors or {})
         self._threads: ThreadPoolExecutor | None = None
-        self._processes: ProcessPool | None = None
+        self._pools: Pools | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._in_store = InStore(clock, self._call_in_store)
         self.spans: AttemptSpans | None = None
+        self.environments_root: str | Path | None = None
 
     def launch(self, attempt: Attempt) -> None:
         """Start the attempt; its outcome is reported later, never from inside this call."""
@@ -91,8 +94,8 @@ class Executor:
             await asyncio.wait(self._tasks, timeout=grace)
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._processes is not None:
-            await self._processes.close(grace=grace)
+        if self._pools is not None:
+            await self._pools.close(grace=grace)
 
     # -- time limits --------------------------------------------------------------------------------------------
 
@@ -196,6 +199,8 @@ class Executor:
         context = AttemptContext(attempt.identity, attempt.path, attempt.number, tell, attempt.is_cancelled)
         context.emit = None if emit is None else functools.partial(emit, attempt)
         context.connection = connection
+        context.key = attempt.key
+        context.shelf = RunShelf(attempt.host.store, attempt.identity.run_id, attempt.host.epoch)
         current.set(context)
         if attempt.trace is not None:
             attempt.trace.enter()
@@ -284,11 +289,11 @@ class Executor:
         )
 
     async def _in_process(self, attempt: Attempt) -> None:
-        from stepwell.engine.processes import ProcessPool, WorkerDied  # loaded when it is wanted
+        from stepwell.engine.pools import EnvironmentMissing, Pools, WorkerDied  # loaded when it is wanted
         from stepwell.observe.outbox import hand_over, levels, unpacked
 
-        if self._processes is None:
-            self._processes = ProcessPool(self._limits.processes)
+        if self._pools is None:
+            self._pools = Pools(self._limits.processes, self.environments_root)
 
         context = copy_context()  # handlers of the standard library's `logging` look at it
         context.run(self._enter, attempt, self._note)
@@ -304,13 +309,15 @@ class Executor:
             return None
 
         try:
-            reply = await self._processes.run(self._envelope(attempt, levels()), on_note=heard)
+            pool = await self._pools.of(attempt.task, attempt.identity.run_id)
+            reply = await pool.run(self._envelope(attempt, levels()), on_note=heard)
         except asyncio.CancelledError:
             if attempt.expired is not None:
                 attempt.finish(attempt.expired)
             return
-        except WorkerDied as died:
-            attempt.finish(failure_of(died))
+        except (WorkerDied, EnvironmentMissing) as error:
+            failure = failure_of(error.with_traceback(None), retryable=isinstance(error, WorkerDied))  # the way is ours
+            attempt.finish(failure)
             return
         attempt.finish(_outcome(reply, attempt))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stepwell.authoring.graph import GraphWorkflow
 from stepwell.model.commands import Begin, EndCancelled
 from stepwell.model.entries import (
     NO_PAYLOAD,
@@ -21,6 +22,10 @@ from stepwell.programs.protocol import Note
 
 if TYPE_CHECKING:
     from stepwell.engine.runner import Runner
+    from stepwell.programs.graph.program import GraphProgram
+
+UNTIL = "stepwell.until"
+"""The label of a run of a graph that names the node with which it is to end."""
 
 REPLAY_CHUNK = 500
 """Deliveries per callback while a body is rebuilt, so that a long journal does not hold up the loop."""
@@ -38,7 +43,7 @@ class Performance:
         self.must_reload = False
         self._runner = runner
         self._records = records
-        self._program: FunctionProgram | None = None
+        self._program: FunctionProgram | GraphProgram | None = None
         self._replaying: deque[Delivery] | None = None
         self._deliveries: deque[tuple[Delivery, msgspec.Raw]] = deque()
 
@@ -96,23 +101,13 @@ class Performance:
             return True
         runner, fresh = self._runner, state.started_at is None
         label = label_of(state.version)
-        if label and label != runner.workflow.label:
+        if label and label != runner.workflow.label and not isinstance(runner.workflow, GraphWorkflow):
             runner.pause("code_change", runner.engine.unserved(state.run_id, state.workflow, state.version))
             return True
         if fresh and state.is_early(runner.now):
             return True
         records, self._records = self._records, None
-        self._program = FunctionProgram(
-            runner.workflow,
-            runner.identity,
-            self.payload(state.input, state.input_blob),
-            clock=runner.engine.now,
-            chance=runner.engine.chance,
-            threads=runner.engine.bodies,
-            records=None if fresh else records,
-            on_change=state.on_change,
-            strict=runner.engine.strict,
-        )
+        self._program = self._made(None if fresh else records)
         if fresh:
             if state.cancel is not None:
                 runner.end(EndCancelled(), NO_PAYLOAD)
@@ -124,6 +119,34 @@ class Performance:
         self._replaying = deque(self._program.recorded.deliveries)
         self._program.begin(state.started_at, self._program.recorded.variables)
         return self._replay_some()
+
+    def _made(self, records: Records | None) -> FunctionProgram | GraphProgram:
+        runner, state = self._runner, self._runner.state
+        workflow, engine = runner.workflow, runner.engine
+        given = self.payload(state.input, state.input_blob)
+        if isinstance(workflow, GraphWorkflow):
+            from stepwell.programs.graph.program import GraphProgram  # loaded when there is a graph
+
+            return GraphProgram(
+                workflow.plan,
+                runner.identity,
+                given,
+                around=engine.graphs,
+                records=records,
+                on_change=state.on_change,
+                until=state.labels.get(UNTIL, ""),
+            )
+        return FunctionProgram(
+            workflow,
+            runner.identity,
+            given,
+            clock=engine.now,
+            chance=engine.chance,
+            threads=engine.bodies,
+            records=records,
+            on_change=state.on_change,
+            strict=engine.strict,
+        )
 
     def _replay_some(self) -> bool:
         program = self._program
@@ -180,7 +203,7 @@ class Performance:
             program.deliver(delivery, payload)
             self._serve(program)
 
-    def _serve(self, program: FunctionProgram) -> None:
+    def _serve(self, program: FunctionProgram | GraphProgram) -> None:
         runner = self._runner
         if program.divergence is not None:
             runner.pause("code_change", program.divergence.explain())

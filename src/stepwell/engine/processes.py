@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from stepwell.engine.child import Child
+from stepwell.engine.child import Child, Interpreter
 from stepwell.engine.envelope import Envelope
 from stepwell.engine.scripts import refuse_while_loading
 from stepwell.errors import StepwellError
@@ -50,10 +50,17 @@ class ProcessPool:
         start_grace: seconds that a process may take to become ready before it is given up.
         end_grace: seconds between SIGTERM, which a task may use to clean up, and SIGKILL.
         idle_seconds: how long a process without work is kept.
+        interpreter: the Python that they are; this process's own by default.
     """
 
     def __init__(
-        self, size: int, *, start_grace: float = 30.0, end_grace: float = 0.5, idle_seconds: float = 60.0
+        self,
+        size: int,
+        *,
+        start_grace: float = 30.0,
+        end_grace: float = 0.5,
+        idle_seconds: float = 60.0,
+        interpreter: Interpreter | None = None,
     ) -> None:
         if size < 1:
             raise ValueError(f"size={size}: a pool needs at least one process")
@@ -61,6 +68,7 @@ class ProcessPool:
         self._start_grace = start_grace
         self._end_grace = end_grace
         self._idle_seconds = idle_seconds
+        self._interpreter = interpreter or Interpreter()
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
         self._calls: set[asyncio.Future[None]] = set()
@@ -136,7 +144,7 @@ class ProcessPool:
             self._chore(child.end(0))
         if self._closed:
             raise WorkerDied(_closing(envelope))
-        starting = asyncio.create_task(Child.start())
+        starting = asyncio.create_task(Child.start(self._interpreter))
         try:
             child = await asyncio.shield(starting)
         except asyncio.CancelledError:

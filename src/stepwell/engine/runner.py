@@ -18,6 +18,7 @@ import msgspec
 from stepwell.authoring.context import Identity
 from stepwell.authoring.ctx import Done
 from stepwell.authoring.workflow import Workflow
+from stepwell.engine import sending
 from stepwell.engine.children import ChildBody, ChildDesk
 from stepwell.engine.executor import Attempt
 from stepwell.engine.feed import Live
@@ -28,7 +29,6 @@ from stepwell.engine.steps import StepDesk
 from stepwell.engine.streams import StreamDesk
 from stepwell.engine.verbs import VerbDesk
 from stepwell.engine.waits import ABOUT_WAITS, WaitDesk
-from stepwell.model import cloudevents
 from stepwell.model.commands import (
     AnyCommand,
     CancelStep,
@@ -36,6 +36,7 @@ from stepwell.model.commands import (
     EndCancelled,
     FailRun,
     Pause,
+    RecordFact,
     RecordValue,
     RetryRun,
     SetState,
@@ -53,7 +54,7 @@ from stepwell.model.entries import (
 from stepwell.model.ids import StepPath
 from stepwell.model.state import State, evolve
 from stepwell.programs.matching import Records
-from stepwell.programs.protocol import CancelChild, ChildRequest, PublishEvent, Request, StepRequest
+from stepwell.programs.protocol import CancelChild, ChildRequest, PublishEvent, Request, SendSignal, StepRequest
 from stepwell.stores.protocol import Append, Message, Store, Stored
 from stepwell.stores.tables import NewEvent
 
@@ -201,6 +202,8 @@ class Runner:
                 self.waits.withdraw(request)
             case RecordValue() | SetState():
                 self.apply(request)
+            case RecordFact():
+                sending.record(self, request)
             case CancelStep():
                 self._cancel_step(request)
             case ChildRequest():
@@ -208,7 +211,9 @@ class Runner:
             case CancelChild():
                 self.children.cancel(request.path)
             case PublishEvent():
-                self._publish(request)
+                sending.publish(self, request)
+            case SendSignal():
+                sending.signal(self, request)
             case CompleteRun():
                 inline, blob = self.ledger.stow(request.output)
                 self.end(CompleteRun(output=inline, output_blob=blob), request.output)
@@ -230,15 +235,6 @@ class Runner:
             self.ledger.entries.append(entry)
             self.body.recorded(entry)
         return entries
-
-    def _publish(self, request: PublishEvent) -> None:
-        id = f"{self.run_id}:{request.path}"
-        source = f"stepwell/runs/{self.run_id}"
-        body = cloudevents.envelope(
-            request.topic, request.data, id=id, source=source, at=self.now, subject=request.subject
-        )
-        self.apply(RecordValue(path=request.path, value="publish", payload=msgspec.Raw(msgspec.json.encode(id))))
-        self.publish(NewEvent(request.topic, source, id, body, self.now, request.transient))
 
     def publish(self, event: NewEvent) -> None:
         """Publish with the next commit; a run in memory, whose commits nobody else sees, at once."""
@@ -404,7 +400,11 @@ class Runner:
 
     def _act(self, launches: Launches) -> None:
         for attempt in launches:
-            if not attempt.over:
+            if attempt.over:
+                continue
+            if attempt.extras is not None and attempt.extras.cache_key:
+                self.engine.caching.launch(attempt)
+            else:
                 self.engine.executor.launch(attempt)
 
     def _rest(self) -> None:

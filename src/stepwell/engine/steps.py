@@ -12,6 +12,7 @@ import msgspec
 from stepwell.engine.executor import Attempt, Outcome
 from stepwell.engine.instore import OutcomeBody
 from stepwell.engine.limits import Needs, Ticket
+from stepwell.engine.secrets import with_secrets
 from stepwell.model.chance import draw
 from stepwell.model.codec import content_hash
 from stepwell.model.commands import CompleteAttempt, FailAttempt, StartAttempt
@@ -91,7 +92,9 @@ class StepDesk:
             self._granted.append(path)
 
     def _needs(self, request: StepRequest) -> Needs:
-        return self._runner.engine.needs(request.task, request.input)
+        needs = self._runner.engine.needs(request.task, request.input)
+        extras = request.extras
+        return needs if extras is None else (*needs, *((one.name, one.limit, one.period) for one in extras.slots))
 
     def _grant(self, path: StepPath) -> None:
         self._granted.append(path)
@@ -134,13 +137,16 @@ class StepDesk:
             name,
             self,
             self._runner,
+            key=request.key,
+            extras=request.extras,
         )
         self._launches.append(step.attempt)
 
     def _input_of(self, request: StepRequest) -> msgspec.Raw:
         """What the attempt is given: what the body said, unless somebody has edited it since."""
         edit = self._runner.state.edits.get(request.path)
-        return request.input if edit is None else self._runner.body.payload(edit.input, edit.input_blob)
+        given = request.input if edit is None else self._runner.body.payload(edit.input, edit.input_blob)
+        return given if request.extras is None else with_secrets(given, request.extras.secrets)
 
     def take_launches(self) -> list[Attempt]:
         """The attempts whose start is about to be committed."""
@@ -165,6 +171,8 @@ class StepDesk:
                 self._fail(attempt.path, outcome)
             else:
                 self._complete(attempt.path, attempt.number, outcome, usage)
+                if attempt.extras is not None:
+                    self._runner.engine.caching.keep(attempt, outcome)
 
     def _complete(self, path: StepPath, number: int, output: msgspec.Raw, usage: dict[str, int]) -> None:
         inline, blob = self._runner.ledger.stow(output)

@@ -15,12 +15,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from stepwell.authoring.graph import GraphWorkflow
+from stepwell.authoring.registry import Registry
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow
+from stepwell.engine.caching import Caching
 from stepwell.engine.claiming import Claims
 from stepwell.engine.clock import Clock
 from stepwell.engine.executor import Executor
 from stepwell.engine.feed import Feed, Live
+from stepwell.engine.graphs import Graphs
 from stepwell.engine.limits import Limits, Needs, Slots
 from stepwell.engine.mailboxes import Mailboxes
 from stepwell.engine.queueing import Queueing
@@ -32,6 +36,7 @@ from stepwell.errors import DefinitionError, StoreError
 from stepwell.model.ids import SECOND
 from stepwell.model.state import State
 from stepwell.model.versions import label_of
+from stepwell.nodes.registry import NodeTypes
 from stepwell.stores.protocol import Append, Store
 
 T = TypeVar("T")
@@ -64,6 +69,8 @@ class Engine:
         count_usage: CountUsage | None = None,
         strict: bool = False,
         keep_events: int | None = None,
+        tasks: Registry | None = None,
+        types: NodeTypes | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.context = contextvars.Context()
@@ -94,7 +101,9 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
         self._chores: set[asyncio.Task[None]] = set()
         self.claims = Claims(self)
+        self.graphs = Graphs(self, tasks or Registry(), types or NodeTypes.standard())
         self.mailboxes = Mailboxes(self)
+        self.caching = Caching(self)
         self.topics = Topics(self)
         self.queueing = Queueing(self)
         self.scheduling = Scheduling(self)
@@ -112,6 +121,7 @@ class Engine:
         """
         now = self.clock.now()
         await self.store.drive(self.worker, now=now, lease=LEASE if self.store.is_shared else FOR_EVER)
+        await self.graphs.refresh()
         await self.queueing.open()
         await self.volatile.drive(self.worker, now=now, lease=FOR_EVER)
         loops = [self.claims.keep_claiming(), self.claims.trials.keep_trying()]
@@ -178,6 +188,11 @@ class Engine:
             DefinitionError: another workflow has this name and label, or the engine is strict and the lint finds
                 something.
         """
+        if isinstance(workflow, GraphWorkflow):
+            self._register_graph(workflow)
+            return
+        if workflow.name in self.graphs.own:
+            raise DefinitionError(f"a graph is called {workflow.name!r}: give the function another name")
         version = (workflow.name, workflow.label)
         known = self.versions.get(version)
         if known is None:
@@ -199,11 +214,25 @@ class Engine:
                 "@workflow(version='…')"
             )
 
+    def _register_graph(self, graph: GraphWorkflow) -> None:
+        if graph.name in self.workflows:
+            raise DefinitionError(f"a function is called {graph.name!r}: give the graph another id")
+        self.graphs.add(graph)
+        if graph.own_queue is not None:
+            self.queueing.imply(graph.own_queue)
+        self.claims.look()
+
+    def driven(self) -> list[str]:
+        """The names of the workflows whose runs this engine drives."""
+        return [*self.workflows, *self.graphs.names()]
+
     def serving(self, name: str, version: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
         """The function that drives a run of this workflow and version; None when its label is not registered.
 
         A run without a label is driven by the function without one, or else by the one that serves new runs.
         """
+        if self.graphs.knows(name) and name not in self.workflows:
+            return self.graphs.serving(name, version)
         label, newest = label_of(version), self.workflows.get(name)
         if newest is None or newest.label == label:
             return newest

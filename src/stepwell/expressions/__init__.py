@@ -1,1 +1,1 @@
-"""Conditions over data, pure: JSONLogic."""
+"""What is computed from data, pure: `{{ templates }}` and JSONLogic."""

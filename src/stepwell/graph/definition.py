@@ -47,8 +47,8 @@ class NodeDef(msgspec.Struct, frozen=True, kw_only=True):
 
     The names of bodies: `do` (loop, map, scope, try), the branches' names (parallel, race), `catch.0`, `catch.1`, …
     and `finally` (try), `compensate`. `options` are those that every node may have, as they were written and checked
-    for form: retry, timeout, on_error, cache, concurrency, rate, priority, idempotency_key, mock, compensate, cancels,
-    completes, milestone, critical, split, output, delay.
+    for form: retry, timeout, on_error, cache, concurrency, rate, priority, idempotency_key, mock, cancels, completes,
+    milestone, critical, split, output, delay; `graph.options` has their shapes.
     """
 
     id: str
@@ -61,6 +61,7 @@ class NodeDef(msgspec.Struct, frozen=True, kw_only=True):
     bodies: dict[str, BodyDef] = {}
     disabled: bool = False
     title: str = ""
+    description: str = ""
     tags: tuple[str, ...] = ()
     ui: Json = None
     place: Place = Place()
@@ -76,10 +77,15 @@ class NodeDef(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BodyDef(msgspec.Struct, frozen=True, kw_only=True):
-    """Nodes and the edges between them, in the order in which they were written."""
+    """Nodes in the order in which they were written, and the edges between them by target, then by source.
+
+    `result` is what the body gives, if `has_result`; the root body's is that of the definition too.
+    """
 
     nodes: dict[str, NodeDef] = {}
     edges: tuple[EdgeDef, ...] = ()
+    result: Json = None
+    has_result: bool = False
     place: Place = Place()
 
 
@@ -106,6 +112,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, str] = {}
     on_failure: OnFailure = "drain"
     options: dict[str, Json] = {}
+    ui: Json = None
     body: BodyDef = BodyDef()
     dialect: Literal["stepwell", "events"] = "stepwell"
     canonical: Json = None

@@ -6,7 +6,17 @@ from typing import TypeAlias
 
 import msgspec
 
-from stepwell.model.entries import NO_PAYLOAD, NULL, OnCancel, OnChange, PauseCause, StepKind, ValueKind, WaitKind
+from stepwell.model.entries import (
+    NO_PAYLOAD,
+    NULL,
+    GraphFact,
+    OnCancel,
+    OnChange,
+    PauseCause,
+    StepKind,
+    ValueKind,
+    WaitKind,
+)
 from stepwell.model.failure import Failure
 from stepwell.model.ids import StepPath
 from stepwell.model.retry import Retry
@@ -172,6 +182,12 @@ class RecordValue(Command, frozen=True):
     payload: msgspec.Raw
 
 
+class RecordFact(Command, frozen=True):
+    """Something has happened in a graph; `fact` is the entry that says so, but for its time."""
+
+    fact: GraphFact
+
+
 class SetState(Command, frozen=True):
     """A key of `ctx.state` changes."""
 
@@ -255,6 +271,7 @@ AnyCommand: TypeAlias = (
     | Upgrade
     | KeepChunks
     | RecordValue
+    | RecordFact
     | SetState
     | Begin
     | CompleteRun

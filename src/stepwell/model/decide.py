@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
+import msgspec
+
 from stepwell.errors import StepwellBug, WrongStatus
 from stepwell.model.commands import (
     AnswerInput,
@@ -19,6 +21,7 @@ from stepwell.model.commands import (
     KeepChunks,
     Pause,
     ReassignInput,
+    RecordFact,
     RecordValue,
     RemindInput,
     RequestCancel,
@@ -104,6 +107,8 @@ def decide(state: State, command: AnyCommand, now: int) -> Entries:
             return (StepCancelled(at=now, path=command.path),) if command.path in state.steps else ()
         case RecordValue():
             return (ValueRecorded(at=now, path=command.path, value=command.value, payload=command.payload),)
+        case RecordFact():
+            return (msgspec.structs.replace(command.fact, at=now),)
         case SetState():
             return (
                 StateSet(

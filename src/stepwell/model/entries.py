@@ -26,7 +26,7 @@ NULL = msgspec.Raw(b"null")
 PauseCause: TypeAlias = Literal["request", "code_change", "deadlock", "crash_loop", "body_error"]
 StepKind: TypeAlias = Literal["task", "child", "compensation"]
 WaitKind: TypeAlias = Literal["timer", "signal", "event", "input"]
-ValueKind: TypeAlias = Literal["now", "uuid", "random", "start", "patch", "publish"]
+ValueKind: TypeAlias = Literal["now", "uuid", "random", "start", "patch", "publish", "signal", "response"]
 OnCancel: TypeAlias = Literal["cancel", "abandon", "wait"]
 OnChange: TypeAlias = Literal["pause", "rerun", "reuse", "fail"]
 
@@ -206,6 +206,56 @@ class StepEdited(Entry, frozen=True, omit_defaults=True, tag="step.edited"):
     reason: str = ""
 
 
+class StepSkipped(Entry, frozen=True, omit_defaults=True, tag="step.skipped"):
+    """A node of a graph does not run: no path that was taken leads to it, or (`reason`) its own condition is false."""
+
+    path: StepPath
+    reason: str = ""
+
+
+class NodePassed(Entry, frozen=True, omit_defaults=True, tag="node.passed"):
+    """A node of a graph that needs no attempt has its outcome: a choice, a transformation, a mock, a cached output.
+
+    `ports` are those by which it was left.
+    """
+
+    path: StepPath
+    ports: tuple[str, ...] = ("out",)
+    output: msgspec.Raw = NULL
+    output_blob: str = ""
+
+
+class ScopeOpened(Entry, frozen=True, omit_defaults=True, tag="scope.opened"):
+    """A container of a graph began; `type` is its node type, `total` how many items or turns it has, if that is known.
+
+    A map that takes in further items says so with another entry, which has the new `total`.
+    """
+
+    path: StepPath
+    type: str = ""
+    total: int | None = None
+
+
+class ScopeClosed(Entry, frozen=True, omit_defaults=True, tag="scope.closed"):
+    """A container of a graph ended, and was left by these ports (none: it was cancelled, or it failed)."""
+
+    path: StepPath
+    ports: tuple[str, ...] = ()
+
+
+class DefinitionPatched(Entry, frozen=True, omit_defaults=True, tag="definition.patched"):
+    """The run goes on under a changed definition, which is of this run alone: nodes and edges were added to it.
+
+    `definition` is the whole of it as canonical JSON, `digest` its content hash.
+    """
+
+    definition: msgspec.Raw = NULL
+    definition_blob: str = ""
+    digest: str = ""
+    by: str = ""
+    reason: str = ""
+
+
 class WaitStarted(Entry, frozen=True, omit_defaults=True, tag="wait.started"):
     """The body waits until `due` (None: for ever): a timer, the signal `name`, an event of topic `name`, an answer.
 
@@ -307,6 +357,8 @@ class StreamBlock(Entry, frozen=True, omit_defaults=True, tag="stream.block"):
     usage: dict[str, int] = {}
 
 
+GraphFact: TypeAlias = StepSkipped | NodePassed | ScopeOpened | ScopeClosed | DefinitionPatched
+
 AnyEntry: TypeAlias = (
     RunCreated
     | RunInputSet
@@ -323,6 +375,11 @@ AnyEntry: TypeAlias = (
     | StepFailed
     | StepCancelled
     | StepEdited
+    | StepSkipped
+    | NodePassed
+    | ScopeOpened
+    | ScopeClosed
+    | DefinitionPatched
     | WaitStarted
     | WaitSatisfied
     | WaitTimedOut

@@ -105,6 +105,11 @@ class CallCodec:
         """The names of the parameters, in order, without `**kwargs`."""
         return tuple((self._call or self._prepare()).parameters.named)
 
+    @property
+    def hints(self) -> Mapping[str, Any]:  # Any: type forms
+        """The types that they are read as, by name, in order."""
+        return (self._call or self._prepare())._hints
+
     def only_parameter(self) -> str:
         """The only parameter, or the only one without default: the one that a lone value is for.
 

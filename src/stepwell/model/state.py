@@ -16,10 +16,12 @@ import msgspec
 from stepwell.model.entries import (
     NO_PAYLOAD,
     AnyEntry,
+    DefinitionPatched,
     InputAnswered,
     InputReassigned,
     InputReminded,
     InputWithdrawn,
+    NodePassed,
     OnCancel,
     OnChange,
     RunCancelled,
@@ -32,12 +34,15 @@ from stepwell.model.entries import (
     RunResumed,
     RunStarted,
     RunUpgraded,
+    ScopeClosed,
+    ScopeOpened,
     StateSet,
     StepCancelled,
     StepCompleted,
     StepEdited,
     StepFailed,
     StepKind,
+    StepSkipped,
     StepStarted,
     StreamBlock,
     ValueRecorded,
@@ -134,6 +139,8 @@ class State(msgspec.Struct, gc=False):
     undone: bool = False
     undoing: bool = False
     usage: dict[str, int] = {}
+    patch: msgspec.Raw = NO_PAYLOAD
+    patch_blob: str = ""
 
     @property
     def status(self) -> Status:
@@ -203,8 +210,11 @@ def evolve(state: State, entry: AnyEntry) -> None:
         case StreamBlock():
             if entry.usage:
                 _stream(state, entry)
-        case ValueRecorded():
+        case ValueRecorded() | StepSkipped() | NodePassed() | ScopeOpened() | ScopeClosed():
             pass
+        case DefinitionPatched():
+            state.patch = entry.definition
+            state.patch_blob = entry.definition_blob
         case StateSet():
             if entry.deleted:
                 state.variables.pop(entry.key, None)

@@ -12,6 +12,11 @@ def version_text(label: str, digest: str) -> str:
     return f"{label}+{digest}" if label else digest
 
 
+def digest_of(version: str) -> str:
+    """The hash in a version; "" when it is not known."""
+    return version.rpartition("+")[2]
+
+
 def label_of(version: str) -> str:
     """The label in a version; "" when it has none. A label may hold a `+` of its own."""
     return version.rpartition("+")[0]

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from stepwell.model.shelf import Shelf
+
 Kind: TypeAlias = Literal["task", "action", "pure", "wait", "effect", "child", "container", "end"]
 
 OUT = "out"
@@ -64,7 +66,39 @@ class View(Protocol):
 
 
 class ActionContext(Protocol):
-    """What an action sees of its run; the attempt's `ctx` (run_id, attempt, emit, log, heartbeat) works too."""
+    """What an action sees of its run. In code that it calls, the attempt's `ctx` works as in a task."""
+
+    @property
+    def run_id(self) -> str:
+        """The run that the node belongs to."""
+
+    @property
+    def step(self) -> str:
+        """The readable path of the node's step: the same for each of its attempts, and after answers came."""
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt of the step this is, from 1."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of the step, and for no other: the node's `idempotency_key`, if it has one."""
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where the run keeps what is no part of its journal; it goes when the run is deleted."""
+
+    def emit(self, chunk: object, usage: Mapping[str, int]) -> Awaitable[None]:
+        """Send a chunk (any JSON value) to whoever reads the run's stream; await it to be held up when need be.
+
+        `usage` counts what was used for it, in whole numbers by name; they are summed into the step's usage.
+        """
+
+    def log(self, message: str, fields: Mapping[str, object]) -> None:
+        """Write a line to the run's log."""
+
+    def heartbeat(self) -> None:
+        """Say that the attempt is alive."""
 
     @property
     def answers(self) -> Mapping[str, object]:

@@ -26,6 +26,10 @@ _MERMAID: Final[dict[str, tuple[str, str]]] = {
     "compensation": ("[/", "/]"),
     "child": ("[[", "]]"),
     "start": ("[[", "]]"),
+    "choice": ("{", "}"),
+    "container": ("[/", "\\]"),
+    "pure": ("(", ")"),
+    "stop": ("([", "])"),
 }
 _DOT: Final[dict[str, str]] = {
     "begin": "shape=oval",
@@ -35,6 +39,10 @@ _DOT: Final[dict[str, str]] = {
     "compensation": "shape=parallelogram",
     "child": "shape=box, peripheries=2",
     "start": "shape=box, peripheries=2",
+    "choice": "shape=diamond",
+    "container": "shape=trapezium",
+    "pure": 'shape=box, style="filled,rounded"',
+    "stop": "shape=oval",
 }
 _COLOURS: Final[dict[str, tuple[str, str]]] = {
     "completed": ("#e6f4ea", "#34a853"),
@@ -46,6 +54,7 @@ _COLOURS: Final[dict[str, tuple[str, str]]] = {
     "failed": ("#fde7e9", "#d93025"),
     "cancelled": ("#f1f3f4", "#80868b"),
     "withdrawn": ("#f1f3f4", "#80868b"),
+    "skipped": ("#ffffff", "#bdc1c6"),
 }
 """Fill and border by status."""
 
@@ -54,7 +63,8 @@ def mermaid(drawn: Picture) -> str:
     """A picture as a Mermaid flowchart, to paste into Markdown between ```` ```mermaid ```` and ```` ``` ````."""
     lines = ["flowchart TD"]
     lines += _grouped(drawn, _mermaid_node, lambda group: f'subgraph {group.id}["{_mermaid_text(group.label)}"]', "end")
-    lines += [f"    {source} --> {target}" for source, target in drawn.edges]
+    lines += [f"    {source} {_mermaid_edge(drawn, (source, target))} {target}" for source, target in drawn.edges]
+    lines += [f"    {source} {_mermaid_edge(drawn, (source, target))} {target}" for source, target in drawn.backs]
     used = {node.status for node in drawn.nodes if node.kind != "join"}
     for status, (fill, border) in _COLOURS.items():
         if status in used:
@@ -70,6 +80,15 @@ def _mermaid_node(node: Node) -> str:
     return f'{node.id}{before}"{text}"{after}'
 
 
+def _mermaid_edge(drawn: Picture, edge: tuple[str, str]) -> str:
+    """`-->`, thick where it was taken, dotted where it leads back, with its words."""
+    label = drawn.labels.get(edge, "")
+    words = f'|"{_mermaid_text(label)}"|' if label else ""
+    if drawn.taken is not None and edge in drawn.taken:
+        return f"==>{words}"
+    return f"-.->{words}" if edge in drawn.backs else f"-->{words}"
+
+
 def _mermaid_text(text: str) -> str:
     return _PLAIN.sub(lambda found: f"#{ord(found[0])};", _cut(text))
 
@@ -81,7 +100,7 @@ def dot(drawn: Picture) -> str:
     lines += _grouped(
         drawn, _dot_node, lambda group: f"subgraph cluster_{group.id} {{ label={_quoted(_cut(group.label))};", "}"
     )
-    lines += [f"    {source} -> {target};" for source, target in drawn.edges]
+    lines += [f"    {edge[0]} -> {edge[1]}{_dot_edge(drawn, edge)};" for edge in (*drawn.edges, *drawn.backs)]
     return "\n".join([*lines, "}"])
 
 
@@ -90,6 +109,16 @@ def _dot_node(node: Node) -> str:
     look = _DOT.get(node.kind, "shape=hexagon")
     text = _quoted("\n".join(_cut(line) for line in _lines(node)))
     return f'{node.id} [label={text}, {look}, fillcolor="{fill}", color="{border}"];'
+
+
+def _dot_edge(drawn: Picture, edge: tuple[str, str]) -> str:
+    label = drawn.labels.get(edge, "")
+    look = [f"label={_quoted(_cut(label))}"] if label else []
+    if edge in drawn.backs:
+        look.append("style=dashed, constraint=false")
+    if drawn.taken is not None:
+        look.append("penwidth=2" if edge in drawn.taken else 'color="#bdc1c6"')
+    return f" [{', '.join(look)}]" if look else ""
 
 
 def _quoted(text: str) -> str:

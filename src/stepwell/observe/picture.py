@@ -69,12 +69,19 @@ class Group(msgspec.Struct):
 
 
 class Picture(msgspec.Struct):
-    """Nodes in an order in which every edge `(from, to)` points forwards; groups, outer ones first."""
+    """Nodes in an order in which every edge `(from, to)` points forwards; groups, outer ones first.
+
+    `backs` are edges that lead back. `labels` are the words on edges of either kind, `taken` those that were taken,
+    where that is known (None: it is not asked).
+    """
 
     title: str
     nodes: list[Node]
     edges: list[tuple[str, str]]
     groups: list[Group]
+    backs: list[tuple[str, str]] = []
+    labels: dict[tuple[str, str], str] = {}
+    taken: frozenset[tuple[str, str]] | None = None
 
 
 def picture(history: History, *, status: str = "", fan: int = FAN, everything: bool = False) -> Picture:

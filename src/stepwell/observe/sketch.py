@@ -20,10 +20,14 @@ GLYPHS: Final[dict[str, str]] = {
     "compensation": "◁",
     "child": "▣",
     "start": "▷",
+    "choice": "◆",
+    "container": "▼",
+    "pure": "▪",
+    "stop": "■",
 }
 WAIT_GLYPH: Final = "◇"
 
-_PLAIN: Final = str.maketrans("○◉•●◁▣▷◇│─├╮┬╯┴┼×…", "oO+*<#>~|-++++++x.")
+_PLAIN: Final = str.maketrans("○◉•●◁▣▷◇◆▼▪■│─├╮┬╯┴┼×…→", "oO+*<#>~?v:@|-++++++x.>")
 
 
 class Row(msgspec.Struct):

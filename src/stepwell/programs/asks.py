@@ -15,8 +15,6 @@ from stepwell.model.entries import (
     PAYLOAD_LIMIT,
     InputWithdrawn,
     OnChange,
-    RunCancelRequested,
-    StateSet,
     StepCompleted,
     StepFailed,
     WaitSatisfied,
@@ -83,10 +81,11 @@ class Asks:
     """The open calls of one body. `requests` is what the engine takes after each turn.
 
     `live` turns true when all recorded outcomes have been delivered; `to_come` counts those that have not. With
-    `closed` nothing has an effect any more.
+    `closed` nothing has an effect any more. With `exact` a call finds only the record at its very path: in a graph the
+    path says which node it is, wherever its neighbours have gone.
     """
 
-    def __init__(self, recorded: Records, on_change: OnChange | None, timers: Timers) -> None:
+    def __init__(self, recorded: Records, on_change: OnChange | None, timers: Timers, *, exact: bool = False) -> None:
         self.recorded = recorded
         self.requests: list[Request] = []
         self.divergence: Divergence | None = None
@@ -94,6 +93,8 @@ class Asks:
         self.to_come = len(recorded.deliveries)
         self.closed = False
         self._on_change = on_change
+        self._match = recorded.match_here if exact else recorded.match
+        self._exact = exact
         self._loop = timers
         self._pending: dict[StepPath, Pending] = {}
         self._late: list[Record] = []
@@ -137,7 +138,7 @@ class Asks:
         self.check_open()
         record = None
         if self.recorded.has_left:
-            found = self.recorded.match(request.path, request.fingerprint, names, live=self.live)
+            found = self._match(request.path, request.fingerprint, names, live=self.live)
             record = self._resolve(found, request, policy, place) if isinstance(found, Changed) else found
         if record is None:
             path = self.recorded.free_path(request.path)
@@ -237,9 +238,9 @@ class Asks:
         """A signal may have moved anywhere, a timer within its scope."""
         if not self.recorded.has_left:
             return None
-        if request.wait == "timer":
+        if request.wait == "timer" and not self._exact:
             return self.recorded.take_timer(request.path, request.due or 0, now)
-        found = self.recorded.match(request.path, "", (request.path.name,), live=self.live)
+        found = self._match(request.path, "", (request.path.name,), live=self.live)
         return None if isinstance(found, Changed) else found
 
     def withdraw(self, path: StepPath) -> None:
@@ -278,7 +279,7 @@ class Asks:
             record = self._late.pop(0)
             pending = self._pending.pop(record.path, None)
             outcome = record.outcome
-            if pending is not None and outcome is not None and not isinstance(outcome, RunCancelRequested | StateSet):
+            if pending is not None and isinstance(outcome, Outcome):
                 self._settle(pending, outcome, self._payloads.pop(record.path, NULL))
                 return True
         return False

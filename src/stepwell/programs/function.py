@@ -16,7 +16,7 @@ from stepwell.authoring.context import Identity, current
 from stepwell.authoring.workflow import Workflow
 from stepwell.errors import StepwellError
 from stepwell.model.commands import CompleteRun, EndCancelled, FailRun, StartWait
-from stepwell.model.entries import NO_PAYLOAD, OnChange, RunCancelRequested, StateSet, StepFailed
+from stepwell.model.entries import NO_PAYLOAD, DefinitionPatched, OnChange, RunCancelRequested, StateSet, StepFailed
 from stepwell.model.failures import failure_of
 from stepwell.model.ids import StepPath
 from stepwell.programs.asks import Asks, Pending, check_size
@@ -153,7 +153,7 @@ class FunctionProgram:
         elif isinstance(delivery, StateSet):
             self._body.edit_state(delivery)
             return
-        elif not self._asks.deliver(delivery, payload):
+        elif isinstance(delivery, DefinitionPatched) or not self._asks.deliver(delivery, payload):  # that is for graphs
             return
         self._turn()
 

@@ -23,19 +23,26 @@ from typing import TypeAlias
 
 import msgspec
 
+from stepwell.model.codec import content_hash
 from stepwell.model.entries import (
     NO_PAYLOAD,
     AnyEntry,
+    DefinitionPatched,
+    GraphFact,
     InputWithdrawn,
+    NodePassed,
     RunCancelled,
     RunCancelRequested,
     RunFailed,
     RunResumed,
     RunStarted,
+    ScopeClosed,
+    ScopeOpened,
     StateSet,
     StepCancelled,
     StepCompleted,
     StepFailed,
+    StepSkipped,
     StepStarted,
     ValueRecorded,
     WaitSatisfied,
@@ -48,7 +55,14 @@ from stepwell.model.ids import StepPath
 
 Scope: TypeAlias = tuple[tuple[str, int], ...]
 Delivery: TypeAlias = (
-    StepCompleted | StepFailed | WaitSatisfied | WaitTimedOut | InputWithdrawn | RunCancelRequested | StateSet
+    StepCompleted
+    | StepFailed
+    | WaitSatisfied
+    | WaitTimedOut
+    | InputWithdrawn
+    | RunCancelRequested
+    | StateSet
+    | DefinitionPatched
 )
 
 
@@ -88,6 +102,8 @@ def payload_in(delivery: Delivery) -> tuple[msgspec.Raw, str]:
             return delivery.output, delivery.output_blob
         case WaitSatisfied():
             return delivery.payload, delivery.payload_blob
+        case DefinitionPatched():
+            return delivery.definition, delivery.definition_blob
         case _:
             return NO_PAYLOAD, ""
 
@@ -109,6 +125,7 @@ class Records:
         self.by_path: dict[StepPath, Record] = {}
         self.values: dict[StepPath, ValueRecorded] = {}
         self.states: dict[StepPath, StateSet] = {}
+        self.facts: dict[tuple[type, StepPath], GraphFact] = {}
         self.variables: dict[str, msgspec.Raw] = {}
         self.has_begun = False
         self.taken = 0
@@ -163,6 +180,12 @@ class Records:
                 self.variables.pop(entry.key, None)
             case StateSet() if not self.has_begun:
                 self.variables[entry.key] = entry.payload
+            case StepSkipped() | NodePassed() | ScopeOpened() | ScopeClosed():
+                self.facts[type(entry), entry.path] = entry
+            case DefinitionPatched():
+                self.deliveries.append(entry)
+                if entry.definition_blob:
+                    self.blobs.add(entry.definition_blob)
             case RunCancelRequested() | StateSet():
                 self.deliveries.append(entry)
             case _:
@@ -205,6 +228,28 @@ class Records:
             return None
         left = [r for name in names for r in self._in_scope.get((path.scope, name), ()) if not r.consumed]
         return next((Changed(r) for r in left if not (r.is_aftermath or _comes_later(r.path, path))), None)
+
+    def match_here(
+        self, path: StepPath, fingerprint: str, names: tuple[str, ...], *, live: bool
+    ) -> Record | Changed | None:
+        """`match` where a path says which call it is: nothing has moved, so only the record at this path fits."""
+        found = self.by_path.get(path)
+        if found is None or found.consumed:
+            return None
+        if found.fingerprint == fingerprint:
+            return self._take(found)
+        return None if found.is_aftermath else Changed(found)
+
+    def has_fact(self, fact: GraphFact) -> bool:
+        """Whether the journal says the same of this node already."""
+        if not self.facts or isinstance(fact, DefinitionPatched):
+            return False
+        known = self.facts.get((type(fact), fact.path))
+        if known is None:
+            return False
+        if isinstance(known, NodePassed) and isinstance(fact, NodePassed) and known.output_blob:
+            return known.ports == fact.ports and known.output_blob == content_hash(bytes(fact.output))
+        return msgspec.structs.replace(known, at=0) == fact
 
     def take(self, path: StepPath) -> Record | None:
         """The record at this very path, if no call has taken it."""
@@ -281,6 +326,7 @@ class Records:
     def settle(self) -> None:
         """All that was recorded is delivered: keep of what was found again only that its place is taken."""
         self.deliveries.clear()
+        self.facts.clear()
         self._moved = None
         self._timers = None
         self._in_scope.clear()

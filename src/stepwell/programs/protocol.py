@@ -15,6 +15,7 @@ from stepwell.model.commands import (
     CompleteRun,
     EndCancelled,
     FailRun,
+    RecordFact,
     RecordValue,
     SetState,
     StartWait,
@@ -25,8 +26,33 @@ from stepwell.model.ids import StepPath
 from stepwell.programs.matching import Delivery
 
 
+class Slot(msgspec.Struct, frozen=True, gc=False):
+    """A limit that a step counts under: so many at once, or with a `period` (microseconds) so many begun in it."""
+
+    name: str
+    limit: int
+    period: int = 0
+
+
+class StepExtras(msgspec.Struct, frozen=True, gc=False):
+    """What a node of a graph may want for its step besides the task.
+
+    `slots` are further limits. `secrets` maps the markers that stand in the input for secrets to the names of the
+    environment variables that replace them when an attempt is made. Under `cache_key`, if any, a completed output is
+    kept for other runs, for `cache_ttl` microseconds (None: for ever), and taken from there.
+    """
+
+    slots: tuple[Slot, ...] = ()
+    secrets: Mapping[str, str] = {}
+    cache_key: str = ""
+    cache_ttl: int | None = None
+
+
 class StepRequest(msgspec.Struct, frozen=True, gc=False):
-    """Run this task as the step at `path`; `attempt` is the number of its next attempt."""
+    """Run this task as the step at `path`; `attempt` is the number of its next attempt.
+
+    `key` is its idempotency key, if it is not to be the one made of run and path.
+    """
 
     path: StepPath
     task: Task[..., Any]  # Any: whatever it returns
@@ -34,6 +60,8 @@ class StepRequest(msgspec.Struct, frozen=True, gc=False):
     fingerprint: str
     attempt: int = 1
     step: StepKind = "task"
+    key: str = ""
+    extras: StepExtras | None = None
 
 
 class ChildRequest(msgspec.Struct, frozen=True, gc=False):
@@ -77,15 +105,26 @@ class PublishEvent(msgspec.Struct, frozen=True, gc=False):
     transient: bool = False
 
 
+class SendSignal(msgspec.Struct, frozen=True, gc=False):
+    """Send a signal to other runs with the next commit; `path` is where it was said."""
+
+    path: StepPath
+    runs: tuple[str, ...]
+    name: str
+    payload: msgspec.Raw
+
+
 Request: TypeAlias = (
     StepRequest
     | ChildRequest
     | CancelChild
     | PublishEvent
+    | SendSignal
     | StartWait
     | WithdrawWait
     | CancelStep
     | RecordValue
+    | RecordFact
     | SetState
     | CompleteRun
     | FailRun

@@ -29,6 +29,10 @@ OWN_TABLES: Final = frozenset(
         "queues",
         "triggers",
         "firings",
+        "definitions",
+        "definition_labels",
+        "cached",
+        "shelf",
         "sqlite_sequence",
     }
 )

@@ -25,6 +25,8 @@ import msgspec
 
 from stepwell.model.entries import AnyEntry
 from stepwell.model.lifecycle import Status
+from stepwell.stores.definitions import Definitions
+from stepwell.stores.shelves import Shelves
 from stepwell.stores.tables import (
     Admission,
     Event,
@@ -242,8 +244,11 @@ class Finding(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Store(Protocol):
-    """The store of one engine, and of any number of clients."""
+class Store(Definitions, Shelves, Protocol):
+    """The store of one engine, and of any number of clients.
+
+    Deployed definitions and kept outputs: `Definitions`; what stands beside journals: `Shelves`.
+    """
 
     url: str
     is_shared: bool

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from stepwell.errors import RequestNotFound, StepwellError, WrongStatus
+from stepwell.errors import LabelTaken, RequestNotFound, StepwellError, WrongStatus
 from stepwell.model.lifecycle import RETRYABLE, SET_ASIDE, TERMINAL, Status
 from stepwell.stores.protocol import Append, MessageKind, NewMessage, NewRun, RunRow
+from stepwell.stores.tables import DRAFT, NewDefinition
 
 _VERB: dict[MessageKind, str] = {
     "signal": "sent a signal",
@@ -123,3 +124,22 @@ def wake_after(append: Append) -> int | None:
 def earliest(one: int | None, other: int) -> int:
     """The earlier of two times, the first of which may be never."""
     return other if one is None else min(one, other)
+
+
+def refuse_draft(definition: NewDefinition, *, activate: bool) -> None:
+    """Refuse a draft with a label, or one that is to be active.
+
+    Raises:
+        WrongStatus: it is such a draft.
+    """
+    if definition.digest == DRAFT and (activate or definition.label):
+        what = "serve new runs" if activate else f"have the label {definition.label!r}"
+        raise WrongStatus(f"workflow {definition.name}: a draft cannot {what}; deploy it first")
+
+
+def label_taken(definition: NewDefinition, other: str) -> StepwellError:
+    """The refusal of a label that stands for the version `other`."""
+    return LabelTaken(
+        f"workflow {definition.name}: the label {definition.label!r} stands for version {other} and this one is "
+        f"{definition.digest}; choose another label, or move this one"
+    )

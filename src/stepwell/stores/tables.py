@@ -1,8 +1,8 @@
-"""What a store keeps beside runs and journals: open waits, events, queues, triggers and their firings."""
+"""What a store keeps beside runs and journals: open waits, events, queues, triggers and firings, definitions."""
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -118,3 +118,41 @@ class Firing(msgspec.Struct, frozen=True, omit_defaults=True):
     at: int
     run_id: str = ""
     note: str = ""
+
+
+DRAFT: Final = "draft"
+"""What stands in place of a digest where a definition is a draft; no digest (hex digits) is written so."""
+
+
+class NewDefinition(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A version of a workflow to keep. `body` is the definition as canonical JSON, `digest` the hash of its meaning.
+
+    `digest` may be `DRAFT`: each workflow has one draft at most. `label`, when not empty, is to stand for the version.
+    """
+
+    name: str
+    digest: str
+    body: bytes
+    at: int
+    dialect: str = "stepwell"
+    label: str = ""
+    by: str = ""
+
+
+class DefinitionRow(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A version of a deployed workflow, or its draft.
+
+    `created_at` and `by` tell of the first time that it was put, `updated_at` of the last; for a draft `by` tells of
+    the last, too. `labels` stand for it, in alphabetical order. `active` says whether new runs are of this version.
+    `body` is empty in lists.
+    """
+
+    name: str
+    digest: str
+    body: bytes = b""
+    dialect: str = "stepwell"
+    created_at: int = 0
+    updated_at: int = 0
+    by: str = ""
+    labels: tuple[str, ...] = ()
+    active: bool = False

@@ -75,7 +75,7 @@ class StandIns:
         if stub is None and task.options.executor in ("", "thread"):
             return task
         changed = copy.copy(task)
-        changed.options = task.options.but(executor="")
+        changed.options = task.options.but(executor="", requires=())
         if stub is not None:
             changed.options = changed.options.but(transactional=False)
             changed.is_async = True

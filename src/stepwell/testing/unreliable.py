@@ -27,18 +27,21 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from stepwell.errors import StepwellError, StoreBusy, StoreFull
-from stepwell.stores.memory import MemoryData, MemoryStore
+from stepwell.errors import StepwellError
+from stepwell.model.shelf import ShelfChange, Values
+from stepwell.stores.definitions import Version
+from stepwell.stores.memory import MemoryStore
 from stepwell.stores.protocol import Append, Claimed, Filter, Finding, Message, NewMessage, NewRun, RunRow, Stored
+from stepwell.stores.shelves import Fence
 from stepwell.stores.tables import (
     Admission,
+    DefinitionRow,
     Event,
     Firing,
+    NewDefinition,
     NewEvent,
     OpenKind,
     OpenWait,
@@ -46,71 +49,13 @@ from stepwell.stores.tables import (
     QueueRow,
     TriggerRow,
 )
-from stepwell.testing.virtual import SimLoop, VirtualTime
+from stepwell.testing.disk import MILLISECOND as MILLISECOND
+from stepwell.testing.disk import Disk as Disk
+from stepwell.testing.disk import Faults as Faults
+from stepwell.testing.disk import Witness as Witness
+from stepwell.testing.virtual import SimLoop
 
 T = TypeVar("T")
-
-MILLISECOND = 1000
-
-
-class Witness(Protocol):
-    """Sees every operation that changes the data, in the order of the commits."""
-
-    def committing(self, store: UnreliableStore, name: str, argument: object) -> bool:
-        """This is about to commit; False when the witness has killed the store's process, and it does not."""
-
-    def committed(self, store: UnreliableStore, name: str, argument: object, result: object) -> None:
-        """This has committed; the process does not know yet, and if it is killed now it never will."""
-
-
-@dataclass
-class Faults:
-    """How bad it is. Delays in microseconds, chances from 0 to 1; may be changed at any time.
-
-    With `inline`, `create`, `append` and `post` commit and answer within the call, as the memory store does; otherwise
-    they do so with the chance `inline_when_hinted` when the engine sets the store's `inline_commits`. With the chance
-    `again` the work of a `transact` is rolled back at its commit and done a second time.
-    """
-
-    delay: int = 2 * MILLISECOND
-    late: float = 0.0
-    latest: int = 2000 * MILLISECOND
-    full: float = 0.0
-    busy: float = 0.0
-    again: float = 0.0
-    inline: bool = False
-    inline_when_hinted: float = 0.5
-
-
-@dataclass
-class Disk:
-    """What all store objects of one simulated machine share."""
-
-    time: VirtualTime
-    chance: Random
-    witness: Witness
-    faults: Faults = field(default_factory=Faults)
-    content: MemoryData = field(default_factory=MemoryData)
-    loop: SimLoop = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.loop = self.time.loop("disk")
-
-    def delay(self) -> int:
-        """How long half an operation takes, in microseconds."""
-        faults = self.faults
-        if faults.late and self.chance.random() < faults.late:
-            return self.chance.randrange(faults.latest)
-        return 1 + int(self.chance.random() * 2 * faults.delay)
-
-    def refusal(self, writes: bool) -> StepwellError | None:
-        """Why an operation fails before its commit; mostly it does not."""
-        faults = self.faults
-        if writes and faults.full and self.chance.random() < faults.full:
-            return StoreFull("no room to write: make room, and it goes on with nothing lost")
-        if faults.busy and self.chance.random() < faults.busy:
-            return StoreBusy("another process keeps it locked")
-        return None
 
 
 class _Operation:
@@ -432,6 +377,74 @@ class UnreliableStore:
     async def firings(self, name: str, *, limit: int = 100) -> list[Firing]:
         """See `Store.firings`."""
         return await self._call("firings", lambda: self.inner.firings(name, limit=limit))
+
+    async def put_definition(
+        self, definition: NewDefinition, *, activate: bool = False, move_label: bool = False
+    ) -> bool:
+        """See `Store.put_definition`."""
+        return await self._call(
+            "put_definition",
+            lambda: self.inner.put_definition(definition, activate=activate, move_label=move_label),
+            writes=True,
+            argument=definition,
+        )
+
+    async def definition(self, name: str, version: str = "") -> DefinitionRow | None:
+        """See `Store.definition`."""
+        return await self._call("definition", lambda: self.inner.definition(name, version))
+
+    async def definitions(self, name: str = "") -> list[DefinitionRow]:
+        """See `Store.definitions`."""
+        return await self._call("definitions", lambda: self.inner.definitions(name))
+
+    async def set_active(self, name: str, digest: str) -> bool:
+        """See `Store.set_active`."""
+        return await self._call("set_active", lambda: self.inner.set_active(name, digest), writes=True, argument=name)
+
+    async def drop_definitions(self, versions: Sequence[Version], *, put_before: int) -> list[Version]:
+        """See `Store.drop_definitions`."""
+        return await self._call(
+            "drop_definitions",
+            lambda: self.inner.drop_definitions(versions, put_before=put_before),
+            writes=True,
+            argument=tuple(versions),
+        )
+
+    async def cached(self, key: str, *, now: int) -> bytes | None:
+        """See `Store.cached`."""
+        return await self._call("cached", lambda: self.inner.cached(key, now=now))
+
+    async def put_cached(self, key: str, payload: bytes, *, at: int, expires_at: int | None = None) -> None:
+        """See `Store.put_cached`."""
+        await self._call(
+            "put_cached",
+            lambda: self.inner.put_cached(key, payload, at=at, expires_at=expires_at),
+            writes=True,
+            argument=key,
+        )
+
+    async def forget_cached(self, *, before: int) -> int:
+        """See `Store.forget_cached`."""
+        return await self._call("forget_cached", lambda: self.inner.forget_cached(before=before), writes=True)
+
+    def shelve(self, changes: Sequence[ShelfChange], *, fence: Fence | None = None) -> asyncio.Future[None]:
+        """See `Store.shelve`."""
+        lane = "" if fence is None else fence[0]
+        return self._write("shelve", tuple(changes), lane, lambda: self.inner.shelve(changes, fence=fence))
+
+    async def shelved(self, owner: str, prefix: str, *, last_first: bool = False, limit: int = 1_000_000) -> Values:
+        """See `Store.shelved`."""
+        return await self._call(
+            "shelved", lambda: self.inner.shelved(owner, prefix, last_first=last_first, limit=limit)
+        )
+
+    async def shelved_at(self, owner: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """See `Store.shelved_at`."""
+        return await self._call("shelved_at", lambda: self.inner.shelved_at(owner, keys))
+
+    async def shelf_owners(self, *, after: str = "", limit: int = 1000) -> list[str]:
+        """See `Store.shelf_owners`."""
+        return await self._call("shelf_owners", lambda: self.inner.shelf_owners(after=after, limit=limit))
 
     async def get(self, run_id: str) -> RunRow | None:
         """See `Store.get`."""

@@ -316,9 +316,11 @@ class History(Looking):
         if workflow is not None:
             code = workflow_of(workflow)
             return await replay_run(self._store_of(id), row, lambda _: code)
-        return await replay_run(self._store_of(id), row, find or (lambda version: self._known(row.workflow, version)))
+        return await replay_run(
+            self._store_of(id), row, find or (lambda version: self._workflow_known(row.workflow, version))
+        )
 
-    def _known(self, name: str, version: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
+    def _workflow_known(self, name: str, version: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
         if self._engine is not None:
             return self._engine.serving(name, version)
         label = label_of(version)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 import msgspec
 
+from stepwell.authoring.graph import GraphWorkflow
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow, workflow_of
+from stepwell.engine.graphs import keep_definition
 from stepwell.engine.verbs import InputBody, VerbBody
 from stepwell.errors import RequestRefused, RunExists, RunNotFound, WrongStatus
 from stepwell.handle import Run
@@ -125,6 +127,8 @@ class Starting(UseCases):
         return Run(self, row.run_id, workflow.codec.returns)  # type: ignore[arg-type]  # the whole of it is a Stepwell
 
     async def _create(self, new: NewRun, workflow: Workflow[..., Any], *, volatile: bool) -> RunRow:
+        if isinstance(workflow, GraphWorkflow) and not volatile:
+            await self._keep_definition(workflow)
         if self._engine is not None:
             self._engine.register(workflow)
             # Shielded: a caller that gives up waiting must not keep the engine from hearing that the run is there.
@@ -134,6 +138,13 @@ class Starting(UseCases):
                 "a run with durability='memory' lives in its engine's memory: a client cannot start one"
             )
         return await self.store.create(new)
+
+    async def _keep_definition(self, graph: GraphWorkflow) -> None:
+        """What a graph's runs are made of must be in the store before there is one."""
+        if self._engine is not None:
+            await self._engine.graphs.keep(self.store, graph)
+        else:
+            await keep_definition(self.store, graph, self._clock.now())
 
     async def _replace(self, made: Order, workflow: Workflow[..., Any], other: RunRow) -> RunRow:
         """Deal with the run that has the singleton's key."""

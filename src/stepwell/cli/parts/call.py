@@ -70,11 +70,23 @@ def cli_command(function: Callable[..., int | None]) -> click.Command:
 
 
 class Group(click.Group):
-    """A command that has commands of its own; `--store` and `--json` may stand behind any name."""
+    """A command that has commands of its own; `--store` and `--json` may stand behind any name.
+
+    A word that is none of their names is the first argument of the one called `otherwise`, if that is set.
+    """
+
+    otherwise = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # Any: click's own signature
         super().__init__(*args, **kwargs)
         self.params += global_options()
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's; see `otherwise`."""
+        is_own = not self.otherwise or args[0] in self.commands or args[0].startswith("-")
+        return super().resolve_command(ctx, args if is_own else [self.otherwise, *args])
 
     def own(self, name: str) -> Callable[[Callable[..., int | None]], click.Command]:
         """Make `function(call, …)` one of its commands."""

@@ -26,7 +26,9 @@ from stepwell.errors import (
     StoreUnusable,
     TargetError,
     TriggerNotFound,
+    WorkflowNotFound,
 )
+from stepwell.graph.problems import InvalidDefinition
 
 OK: Final = 0
 FAILED: Final = 1
@@ -49,8 +51,12 @@ class StoreMissing(StoreUnusable):
 def exit_code(error: StepwellError) -> int:
     """The exit code that an error stands for."""
     match error:
-        case RunNotFound() | RequestNotFound() | TriggerNotFound() | TargetMissing() | StoreMissing():
+        case RunNotFound() | RequestNotFound() | TriggerNotFound() | WorkflowNotFound():
             return NOT_FOUND
+        case TargetMissing() | StoreMissing():
+            return NOT_FOUND
+        case InvalidDefinition():
+            return REFUSED
         case DefinitionError() | StoreUnusable():
             return USAGE
         case RunFailed() | RunCancelled() | RunSetAside():
@@ -74,7 +80,13 @@ def explain(call: Call, error: StepwellError) -> int:
     """Say what an error says; returns the exit code."""
     if isinstance(error, StepwellBug):
         return report_crash(call, error, "this is a fault of Stepwell's own")
-    complain(call, error.code, str(error) or type(error).__doc__ or error.code)
+    if isinstance(error, InvalidDefinition):
+        from stepwell.cli.parts.faults import refused  # only for who deploys
+
+        message, fields = refused(error)
+        complain(call, error.code, message, **fields)
+    else:
+        complain(call, error.code, str(error) or type(error).__doc__ or error.code)
     return exit_code(error)
 
 

@@ -11,6 +11,8 @@ import msgspec
 from stepwell.errors import Fenced, StepwellBug, StepwellError, StoreUnusable
 from stepwell.model.entries import AnyEntry
 from stepwell.model.lifecycle import TERMINAL
+from stepwell.model.shelf import ShelfChange
+from stepwell.stores.memory import shelf
 from stepwell.stores.memory.content import Driving, MemoryData, Terms
 from stepwell.stores.protocol import Append, Message, NewMessage, NewRun, RunRow, Stored
 from stepwell.stores.rules import (
@@ -23,6 +25,7 @@ from stepwell.stores.rules import (
     wake_after,
     wakes,
 )
+from stepwell.stores.shelves import Fence
 from stepwell.stores.tables import Event, NewEvent
 
 T = TypeVar("T")
@@ -243,6 +246,13 @@ class Changes:
     def _drives(self, worker: str) -> bool:
         mine = self._mine
         return mine is not None and mine is self.data.driving and mine.worker == worker
+
+    def _shelve(self, changes: Sequence[ShelfChange], fence: Fence | None) -> None:
+        shelf.refuse_fenced(self.data, fence, None if self._mine is None else self._mine.worker)
+        for point in ("rows", "commit"):
+            self._at(point)
+        shelf.change(self.data, changes)
+        self._changed()
 
     def _check_owner(self, run: NewRun) -> None:
         if run.owner is not None and not self._drives(run.owner):

@@ -13,7 +13,7 @@ from stepwell.errors import RunNotFound
 from stepwell.model.lifecycle import TERMINAL
 from stepwell.stores.protocol import Message, NewRun, RunRow, Stored
 from stepwell.stores.rules import earliest, keeps_key
-from stepwell.stores.tables import Event, Firing, NewEvent, OpenWait, Queue, TriggerRow
+from stepwell.stores.tables import DefinitionRow, Event, Firing, NewEvent, OpenWait, Queue, TriggerRow
 
 Identity: TypeAlias = tuple[str, str, str, str]
 """Run, kind, name and key of a message that is posted once."""
@@ -41,6 +41,19 @@ class Terms:
 
 
 @dataclass
+class Kept:
+    """An output that is kept for other runs."""
+
+    payload: bytes
+    at: int
+    expires_at: int | None
+
+    def expired(self, now: int) -> bool:
+        """Whether it has expired by now."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+@dataclass
 class MemoryData:
     """What a file holds for other stores. Runs stand in the order of their creation."""
 
@@ -60,6 +73,11 @@ class MemoryData:
     queues: dict[str, Queue] = field(default_factory=dict)
     triggers: dict[str, TriggerRow] = field(default_factory=dict)
     firings: dict[str, dict[str, Firing]] = field(default_factory=dict)
+    definitions: dict[tuple[str, str], DefinitionRow] = field(default_factory=dict)
+    labels: dict[tuple[str, str], str] = field(default_factory=dict)
+    active: dict[str, str] = field(default_factory=dict)
+    cached: dict[str, Kept] = field(default_factory=dict)
+    shelf: dict[str, dict[str, bytes]] = field(default_factory=dict)
     driving: Driving | None = None
     generations: int = 0
     changes: int = 0
@@ -129,4 +147,5 @@ class MemoryData:
         if terms.unique and terms.unique in self.keys:
             self.keys[terms.unique].remove(run_id)
         self.close_waits_of(run_id)
+        self.shelf.pop(run_id, None)
         del self.runs[run_id], self.journals[run_id]

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from stepwell.errors import CorruptJournal, Fenced, StoreBusy, StoreUnusable
-from stepwell.stores.memory import care, queues, triggers
+from stepwell.model.shelf import ShelfChange, Values
+from stepwell.stores.definitions import Version
+from stepwell.stores.memory import care, definitions, queues, shelf, triggers
 from stepwell.stores.memory.changes import Changes, Hook
 from stepwell.stores.memory.content import Driving, MemoryData
 from stepwell.stores.protocol import (
@@ -30,10 +32,13 @@ from stepwell.stores.protocol import (
     Stored,
 )
 from stepwell.stores.rules import earliest
+from stepwell.stores.shelves import Fence
 from stepwell.stores.tables import (
     Admission,
+    DefinitionRow,
     Event,
     Firing,
+    NewDefinition,
     NewEvent,
     OpenKind,
     OpenWait,
@@ -306,6 +311,88 @@ class MemoryStore(Changes):
         """See `Store.firings`."""
         self._check()
         return list(reversed(self.data.firings.get(name, {}).values()))[: max(0, limit)]
+
+    # -- definitions and kept outputs ---------------------------------------------------------------------------
+    async def put_definition(
+        self, definition: NewDefinition, *, activate: bool = False, move_label: bool = False
+    ) -> bool:
+        """See `Store.put_definition`."""
+        self._check()
+        is_new = definitions.put(self.data, definition, activate=activate, move_label=move_label, at=self._at)
+        self._changed()
+        return is_new
+
+    async def definition(self, name: str, version: str = "") -> DefinitionRow | None:
+        """See `Store.definition`."""
+        self._check()
+        return definitions.find(self.data, name, version)
+
+    async def definitions(self, name: str = "") -> list[DefinitionRow]:
+        """See `Store.definitions`."""
+        self._check()
+        return definitions.rows(self.data, name)
+
+    async def set_active(self, name: str, digest: str) -> bool:
+        """See `Store.set_active`."""
+        self._check()
+        done = definitions.activate(self.data, name, digest)
+        if done:
+            self._changed()
+        return done
+
+    async def drop_definitions(self, versions: Sequence[Version], *, put_before: int) -> list[Version]:
+        """See `Store.drop_definitions`."""
+        self._check()
+        gone = definitions.droppable(self.data, versions, put_before=put_before)
+        if gone:
+            for point in ("rows", "commit"):
+                self._at(point)
+            definitions.drop(self.data, gone)
+            self._changed()
+        return gone
+
+    async def cached(self, key: str, *, now: int) -> bytes | None:
+        """See `Store.cached`."""
+        self._check()
+        kept = self.data.cached.get(key)
+        return None if kept is None or kept.expired(now) else kept.payload
+
+    async def put_cached(self, key: str, payload: bytes, *, at: int, expires_at: int | None = None) -> None:
+        """See `Store.put_cached`."""
+        self._check()
+        for point in ("rows", "commit"):
+            self._at(point)
+        definitions.put_cached(self.data, key, payload, at=at, expires_at=expires_at)
+        self._changed()
+
+    async def forget_cached(self, *, before: int) -> int:
+        """See `Store.forget_cached`."""
+        self._check()
+        gone = definitions.forget_cached(self.data, before=before)
+        if gone:
+            self._changed()
+        return gone
+
+    # -- shelves ------------------------------------------------------------------------------------------------
+    def shelve(self, changes: Sequence[ShelfChange], *, fence: Fence | None = None) -> asyncio.Future[None]:
+        """See `Store.shelve`."""
+        return self._done(lambda: self._shelve(changes, fence))
+
+    async def shelved(self, owner: str, prefix: str, *, last_first: bool = False, limit: int = 1_000_000) -> Values:
+        """See `Store.shelved`."""
+        self._check()
+        return shelf.find(self.data, owner, prefix, last_first, limit)
+
+    async def shelved_at(self, owner: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """See `Store.shelved_at`."""
+        self._check()
+        values = self.data.shelf.get(owner, {})
+        return {key: values[key] for key in keys if key in values}
+
+    async def shelf_owners(self, *, after: str = "", limit: int = 1000) -> list[str]:
+        """See `Store.shelf_owners`."""
+        self._check()
+        return sorted(owner for owner in self.data.shelf if owner > after)[: max(0, limit)]
 
     # -- index --------------------------------------------------------------------------------------------------
     async def get(self, run_id: str) -> RunRow | None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from stepwell.errors import CorruptJournal, StoreUnusable
 from stepwell.stores.protocol import Finding
-from stepwell.stores.sqlite import reading
+from stepwell.stores.sqlite import definitions, reading, shelf
 from stepwell.stores.sqlite.group import Group
 from stepwell.stores.sqlite.locks import FileLock
 from stepwell.stores.sqlite.rows import checked
@@ -39,7 +39,7 @@ def delete(group: Group, *, finished_before: int, limit: int) -> int:
         return 0
     runs = [row[0] for row in session.among("runs_of_trees", roots)]
     digests = [row[0] for row in session.among("uses_of_runs", runs)]
-    for name in ("delete_entries", "delete_messages", "delete_waits", "delete_uses", "delete_runs"):
+    for name in ("delete_shelves", "delete_entries", "delete_messages", "delete_waits", "delete_uses", "delete_runs"):
         session.among(name, runs)
         group.at("rows")
     if digests:
@@ -92,8 +92,12 @@ def check(session: Session, lock: Path) -> Iterator[Finding]:
     ]
     yield Finding(not gaps, "journals", "; ".join(gaps) or "no gaps")
     yield _blobs(session)
-    homeless = session.one("homeless") or (0, 0, 0, 0, 0, 0)
-    names = ("entries", "messages", "blob uses", "blobs", "open waits", "firings")
+    wrong = definitions.wrong_bodies(session)
+    yield Finding(not wrong, "definitions", "; ".join(wrong[:SHOWN]) or "as deployed")
+    wrong = shelf.wrong_values(session)
+    yield Finding(not wrong, "shelves", "; ".join(wrong[:SHOWN]) or "as put")
+    homeless = session.one("homeless") or (0, 0, 0, 0, 0, 0, 0)
+    names = ("entries", "messages", "blob uses", "blobs", "open waits", "firings", "version labels")
     lost = [f"{number} {name}" for number, name in zip(homeless, names, strict=True) if number]
     yield Finding(not lost, "orphans", ", ".join(lost) or "none")
     yield from _surroundings(session, lock)

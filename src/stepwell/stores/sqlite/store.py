@@ -11,8 +11,22 @@ from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
 from stepwell.errors import StepwellError, StoreError, StoreUnusable
+from stepwell.model.shelf import Put, ShelfChange, Values
+from stepwell.stores.definitions import Version
 from stepwell.stores.protocol import Append, Claimed, Filter, Finding, Message, NewMessage, NewRun, RunRow, Stored
-from stepwell.stores.sqlite import care, driving, events, queues, reading, transact, triggers, waits
+from stepwell.stores.shelves import Fence
+from stepwell.stores.sqlite import (
+    care,
+    definitions,
+    driving,
+    events,
+    queues,
+    reading,
+    shelf,
+    transact,
+    triggers,
+    waits,
+)
 from stepwell.stores.sqlite.changes import Appending, Call, Creation, Posting
 from stepwell.stores.sqlite.committer import Committer
 from stepwell.stores.sqlite.group import Group, Hook
@@ -23,8 +37,10 @@ from stepwell.stores.sqlite.session import Session
 from stepwell.stores.sqlite.writer import Writer
 from stepwell.stores.tables import (
     Admission,
+    DefinitionRow,
     Event,
     Firing,
+    NewDefinition,
     NewEvent,
     OpenKind,
     OpenWait,
@@ -258,10 +274,7 @@ class SqliteStore:
     # -- events and open waits ----------------------------------------------------------------------------------
     def publish(self, event: NewEvent) -> asyncio.Future[Event | None]:
         """See `Store.publish`."""
-        parts = self._here()
-        future: asyncio.Future[Event | None] = parts.loop.create_future()
-        parts.writer.submit(Call(lambda group: group.publish([event])[0], future, size=len(event.body)))
-        return future
+        return self._submit(lambda group: group.publish([event])[0], len(event.body))
 
     async def events(
         self, *, after: int = 0, topic: str | None = None, since: int = 0, limit: int = 1000
@@ -333,6 +346,61 @@ class SqliteStore:
     async def firings(self, name: str, *, limit: int = 100) -> list[Firing]:
         """See `Store.firings`."""
         return await self._read(lambda session: triggers.firings(session, name, limit=limit))
+
+    # -- definitions and kept outputs ---------------------------------------------------------------------------
+    async def put_definition(
+        self, definition: NewDefinition, *, activate: bool = False, move_label: bool = False
+    ) -> bool:
+        """See `Store.put_definition`."""
+        return await self._call(
+            lambda group: definitions.put(group, definition, activate=activate, move_label=move_label)
+        )
+
+    async def definition(self, name: str, version: str = "") -> DefinitionRow | None:
+        """See `Store.definition`."""
+        return await self._read(lambda session: definitions.find(session, name, version))
+
+    async def definitions(self, name: str = "") -> list[DefinitionRow]:
+        """See `Store.definitions`."""
+        return await self._read(lambda session: definitions.rows(session, name))
+
+    async def set_active(self, name: str, digest: str) -> bool:
+        """See `Store.set_active`."""
+        return await self._call(lambda group: definitions.activate(group, name, digest))
+
+    async def drop_definitions(self, versions: Sequence[Version], *, put_before: int) -> list[Version]:
+        """See `Store.drop_definitions`."""
+        return await self._call(lambda group: definitions.drop(group, versions, put_before=put_before))
+
+    async def cached(self, key: str, *, now: int) -> bytes | None:
+        """See `Store.cached`."""
+        return await self._read(lambda session: definitions.cached(session, key, now=now))
+
+    async def put_cached(self, key: str, payload: bytes, *, at: int, expires_at: int | None = None) -> None:
+        """See `Store.put_cached`."""
+        await self._call(lambda group: definitions.put_cached(group, key, payload, at=at, expires_at=expires_at))
+
+    async def forget_cached(self, *, before: int) -> int:
+        """See `Store.forget_cached`."""
+        return await self._call(lambda group: definitions.forget_cached(group, before=before))
+
+    # -- shelves ------------------------------------------------------------------------------------------------
+    def shelve(self, changes: Sequence[ShelfChange], *, fence: Fence | None = None) -> asyncio.Future[None]:
+        """See `Store.shelve`."""
+        size = sum(len(one.value) for one in changes if isinstance(one, Put))
+        return self._submit(lambda group: shelf.change(group, changes, fence), size)
+
+    async def shelved(self, owner: str, prefix: str, *, last_first: bool = False, limit: int = 1_000_000) -> Values:
+        """See `Store.shelved`."""
+        return await self._read(lambda session: shelf.find(session, owner, prefix, last_first, limit))
+
+    async def shelved_at(self, owner: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """See `Store.shelved_at`."""
+        return await self._read(lambda session: shelf.at(session, owner, keys))
+
+    async def shelf_owners(self, *, after: str = "", limit: int = 1000) -> list[str]:
+        """See `Store.shelf_owners`."""
+        return await self._read(lambda session: shelf.owners(session, after=after, limit=limit))
 
     # -- index --------------------------------------------------------------------------------------------------
     async def get(self, run_id: str) -> RunRow | None:
@@ -413,11 +481,14 @@ class SqliteStore:
         finally:
             self._turn.release()
 
-    async def _call(self, function: Callable[[Group], T]) -> T:
+    def _submit(self, function: Callable[[Group], T], size: int = 0) -> asyncio.Future[T]:
         parts = self._here()
         future: asyncio.Future[T] = parts.loop.create_future()
-        parts.writer.submit(Call(function, future))
-        return await future
+        parts.writer.submit(Call(function, future, size=size))
+        return future
+
+    async def _call(self, function: Callable[[Group], T]) -> T:
+        return await self._submit(function)
 
     async def _read(self, function: Callable[[Session], T]) -> T:
         parts = self._here()

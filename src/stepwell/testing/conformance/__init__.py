@@ -11,12 +11,14 @@ Each test is given an empty `folder`, and calls `make_store` as often as it want
 
 from stepwell.testing.conformance.care import CareTests
 from stepwell.testing.conformance.creating import CreatingTests
+from stepwell.testing.conformance.definitions import CachedTests, DefinitionTests
 from stepwell.testing.conformance.driving import DrivingTests
 from stepwell.testing.conformance.events import EventTests
 from stepwell.testing.conformance.index import IndexTests
 from stepwell.testing.conformance.journals import JournalTests
 from stepwell.testing.conformance.mailboxes import MailboxTests
 from stepwell.testing.conformance.queues import QueueTests
+from stepwell.testing.conformance.shelves import ShelfTests
 from stepwell.testing.conformance.transact import TransactTests
 from stepwell.testing.conformance.triggers import TriggerTests
 from stepwell.testing.conformance.waits import WaitTests
@@ -33,6 +35,9 @@ class StoreSuite(
     EventTests,
     QueueTests,
     TriggerTests,
+    DefinitionTests,
+    CachedTests,
+    ShelfTests,
     DrivingTests,
     IndexTests,
     CareTests,

@@ -8,7 +8,7 @@ from stepwell.errors import CorruptJournal, RunNotFound, StepwellError, StoreUnu
 from stepwell.model.entries import RunCompleted
 from stepwell.model.lifecycle import Status
 from stepwell.stores.protocol import Filter, Store
-from stepwell.stores.tables import Firing, Queue, TriggerRow
+from stepwell.stores.tables import Firing, NewDefinition, Queue, TriggerRow
 from stepwell.testing.conformance.kit import Kit, appended, asked, happened, mail, new_run, note, refused
 
 
@@ -120,6 +120,8 @@ class CareTests(Kit):
             await store.put_queue(Queue(name="q", concurrency=3))
             await store.put_trigger(TriggerRow(name="t", kind="schedule", workflow="shop", spec=b"{}"))
             await store.advance("t", seen=0, cursor=4, next_at=9, firings=[Firing("t", "k", 3, 4)])
+            await store.put_definition(NewDefinition(name="g", digest="d", body=b"{}", at=4, label="1"), activate=True)
+            await store.put_cached("c", b"kept", at=4)
             place = self.folder / "copy"
             await store.backup(place)
             with refused(StoreUnusable, str(place)):
@@ -142,6 +144,8 @@ class CareTests(Kit):
                 assert await copy.queues() == await store.queues() != []
                 assert await copy.triggers() == await store.triggers() != []
                 assert await copy.firings("t") == await store.firings("t") != []
+                assert await copy.definition("g", "1") == await store.definition("g") is not None
+                assert await copy.cached("c", now=9) == b"kept"
             finally:
                 await copy.close()
 

@@ -57,7 +57,11 @@ SELECT
     (SELECT count(*) FROM waits WHERE NOT EXISTS (
         SELECT 1 FROM runs WHERE runs.id = waits.run AND runs.status NOT IN ('completed', 'failed', 'cancelled')
     )),
-    (SELECT count(*) FROM firings WHERE NOT EXISTS (SELECT 1 FROM triggers WHERE triggers.name = firings.trigger_name))
+    (SELECT count(*) FROM firings WHERE NOT EXISTS (SELECT 1 FROM triggers WHERE triggers.name = firings.trigger_name)),
+    (SELECT count(*) FROM definition_labels WHERE NOT EXISTS (
+        SELECT 1 FROM definitions
+        WHERE definitions.name = definition_labels.name AND definitions.digest = definition_labels.digest
+    ))
 
 -- name: missing_blobs
 SELECT runs.run_id, blob_uses.hash FROM blob_uses JOIN runs ON runs.id = blob_uses.run

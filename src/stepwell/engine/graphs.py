@@ -1,0 +1,175 @@
+"""Which graphs can this engine drive? Those that a program gave it and those deployed in its store, compiled once each.
+
+A run stays on the version that it was created with, so a plan is known by workflow and digest, and is made from the
+definition in the store when the first run that needs it is claimed. Tasks and node types are looked up when a node
+calls them: what was registered since the plan was compiled counts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stepwell.authoring.graph import GraphWorkflow, made
+from stepwell.authoring.registry import Registry
+from stepwell.authoring.task import Task
+from stepwell.authoring.workflow import Workflow
+from stepwell.errors import DefinitionError
+from stepwell.graph.plan import Plan
+from stepwell.model.versions import digest_of
+from stepwell.nodes.registry import NodeTypes
+from stepwell.stores.protocol import RunRow, Store
+from stepwell.stores.tables import NewDefinition
+
+if TYPE_CHECKING:
+    from stepwell.engine.worker import Engine
+
+PATCHED_AT_ONCE = 100
+"""How many plans of single runs, changed while they ran, are kept compiled."""
+
+
+class Graphs:
+    """The compiled graphs of one engine; the `programs.graph.program.Surroundings` of all of its graph programs."""
+
+    def __init__(self, engine: Engine, tasks: Registry, types: NodeTypes) -> None:
+        self.types = types
+        self._engine = engine
+        self._tasks = tasks
+        self._plans: dict[tuple[str, str], GraphWorkflow] = {}
+        self._active: dict[str, str] = {}
+        self._labels: dict[tuple[str, str], str] = {}
+        self.own: dict[str, GraphWorkflow] = {}
+        self._unkept: list[GraphWorkflow] = []
+        self._kept: set[tuple[str, str]] = set()
+        self._patched: dict[str, Plan] = {}
+        tasks.on_change(lambda *_: engine.claims.look())
+
+    # -- which there are ----------------------------------------------------------------------------------------
+
+    def names(self) -> Collection[str]:
+        """The names of all graphs whose runs this engine can drive."""
+        return {*self._active, *self.own}
+
+    def knows(self, name: str) -> bool:
+        """Whether a workflow of this name is a graph."""
+        return name in self._active or name in self.own
+
+    def add(self, graph: GraphWorkflow) -> None:
+        """Take in a graph that the program has; new runs by its name are of it."""
+        key = (graph.name, digest_of(graph.version))
+        if key not in self._plans:
+            self._plans[key] = graph
+            self._unkept.append(graph)
+        if self.own.get(graph.name) is None or not self._active.get(graph.name):
+            self.own[graph.name] = self._plans[key]
+
+    async def refresh(self) -> None:
+        """Learn from the store which graphs are deployed, and keep there those that the program has."""
+        unkept, self._unkept = self._unkept, []
+        for graph in unkept:
+            await self.keep(self._engine.store, graph)
+        rows = await self._engine.store.definitions()
+        self._active = {row.name: row.digest for row in rows if row.active} | {
+            row.name: "" for row in rows if not any(one.active for one in rows if one.name == row.name)
+        }
+        self._labels = {(row.name, label): row.digest for row in rows for label in row.labels}
+
+    async def keep(self, store: Store, graph: GraphWorkflow) -> None:
+        """See that a graph's definition is in the store, where its runs will need it."""
+        key = (graph.name, digest_of(graph.version))
+        if key not in self._kept:
+            await keep_definition(store, graph, self._engine.clock.now())
+            self._kept.add(key)
+
+    def serving(self, name: str, version: str) -> GraphWorkflow | None:
+        """The compiled graph of a run's very version, if it has been loaded."""
+        return self._plans.get((name, digest_of(version)))
+
+    async def ready(self, row: RunRow) -> bool:
+        """Whether a run's workflow can be driven, once its graph is loaded, if it is one.
+
+        Raises:
+            InvalidDefinition: its definition has problems in this version of the engine.
+        """
+        if row.workflow in self._engine.workflows or self.serving(row.workflow, row.version) is not None:
+            return True
+        return await self.fetch(row.workflow, digest_of(row.version)) is not None
+
+    async def fetch(self, name: str, version: str) -> GraphWorkflow | None:
+        """The graph of this version (a digest, a label, or "" for the active one), from the store if need be."""
+        digest = self._labels.get((name, version), version) or self._active.get(name, "")
+        known = self._plans.get((name, digest)) or (self.own.get(name) if not version else None)
+        if known is not None:
+            return known
+        row = await self._engine.store.definition(name, version)
+        if row is None:
+            return None
+        graph = GraphWorkflow(self.compiled(msgspec.json.decode(row.body)))
+        self._plans[name, row.digest] = graph
+        self._kept.add((name, row.digest))
+        for child in graph.plan.workflows:
+            if child != name and self.workflow(child, "") is None:
+                await self.fetch(child, "")
+        return graph
+
+    def compiled(self, data: Any) -> Plan:  # Any: JSON
+        """The plan of a definition given as data.
+
+        Tasks are looked up when they are called: one that is not there yet is no reason to refuse a run.
+
+        Raises:
+            InvalidDefinition: it has problems.
+        """
+        return made(data, self.types)
+
+    # -- surroundings of programs -------------------------------------------------------------------------------
+
+    def task(self, name: str) -> Task[..., Any] | None:  # Any: whatever it returns
+        """As `Surroundings` says."""
+        return self._tasks.get(name)
+
+    def workflow(self, name: str, version: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
+        """As `Surroundings` says; a graph must have been loaded."""
+        if not version and name in self._engine.workflows:
+            return self._engine.workflows[name]
+        if version and (name, version) in self._engine.versions:
+            return self._engine.versions[name, version]
+        digest = self._labels.get((name, version), version) or self._active.get(name, "")
+        return self._plans.get((name, digest)) or (self.own.get(name) if not version else None)
+
+    def environ(self, name: str) -> str | None:
+        """As `Surroundings` says."""
+        return os.environ.get(name)
+
+    def patched(self, plan: Plan, definition: bytes) -> Plan:
+        """As `Surroundings` says."""
+        key = definition.decode()
+        known = self._patched.get(key)
+        if known is None:
+            if len(self._patched) >= PATCHED_AT_ONCE:
+                self._patched.pop(next(iter(self._patched)))
+            known = self._patched[key] = self.compiled(msgspec.json.decode(definition))
+        return msgspec.structs.replace(known, version=plan.version)
+
+    def expansion(self, plan: Plan, around: Sequence[str], nodes: Any, edges: Any, result: Any) -> Any:  # Any: JSON
+        """As `Surroundings` says."""
+        from stepwell.graph.expansion import compile_expansion
+
+        return compile_expansion(plan, around, nodes, edges, result, self.types)
+
+
+async def keep_definition(store: Store, graph: GraphWorkflow, now: int) -> None:
+    """See that a graph's definition is in a store.
+
+    Raises:
+        DefinitionError: its label stands for another version there.
+    """
+    definition = graph.plan.definition
+    body = msgspec.json.encode(definition.canonical)
+    row = NewDefinition(name=graph.name, digest=definition.digest, body=body, at=now, dialect=definition.dialect)
+    if definition.canonical is None:
+        raise DefinitionError(f"graph {graph.name} has no canonical form: it was not made by graph.parse")
+    await store.put_definition(row)

@@ -1,0 +1,245 @@
+"""Second stage: what does each name in an expression mean, and is it sure to be there?
+
+A name is first one that the container around the body gives (`item`, `loop`, …), then a node of the body, then what it
+means where the container stands, and so on outwards; last of all what is there everywhere: `input`, `var`, `env` and
+the like, and the input's own fields.
+
+A node that is referred to must be *certain* where the reference is looked up (`graph.certain` has the rule), or the
+reference must say what to take instead, with `??`; and edges must lead from it to there in any case, since otherwise
+the two run in no order and the value depends on which is faster. After an error port `<node>.error` is there. In the
+condition of a `join` nothing is certain yet. The condition of a loop's `while` is looked at before the body has run;
+that of `do_while`, and the result of a body, when it has come to its end. What undoes a node sees that node's output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from stepwell.expressions.templates import Value
+from stepwell.graph.certain import Certain, upstream
+from stepwell.graph.definition import NodeDef
+from stepwell.graph.homes import Homes
+from stepwell.graph.problems import Place
+from stepwell.graph.reach import Reached
+from stepwell.graph.roots import COMPENSATE, EDGES, NODES, Around, check_fields, check_outermost, given_to
+from stepwell.graph.saying import Say
+from stepwell.graph.uses import Compiled, Moment, Use, compile_node, compile_result
+from stepwell.nodes.protocol import ERROR
+
+
+class Scoped(msgspec.Struct, frozen=True):
+    """A body whose expressions are compiled and checked. `read` are the nodes whose outputs somebody looks up."""
+
+    reached: Reached
+    compiled: tuple[Compiled, ...]
+    result: Value | None
+    read: frozenset[int]
+    bodies: tuple[Mapping[str, Scoped], ...]
+
+
+def scope(reached: Reached, known: Around, homes: Homes, say: Say, *, result_at: Place | None = None) -> Scoped:
+    """Compile and check all expressions of a body, and of the bodies in it."""
+    scoping = _Scoping(known, homes, say)
+    scoped, free = scoping.body(reached, frozenset(), (), result_at or reached.body.place)
+    for use in free:
+        scoping.outermost(use, reached)
+    return scoped
+
+
+class _Scoping:
+    def __init__(self, known: Around, homes: Homes, say: Say) -> None:
+        self.known = known
+        self.homes = homes
+        self.say = say
+        self._ids: dict[object, Collection[str]] = {}
+
+    def body(
+        self, reached: Reached, given: frozenset[str], more: Sequence[Use], place: Place
+    ) -> tuple[Scoped, list[Use]]:
+        """One body, and the lookups in it that are of what is around it; `more` are those that its container makes."""
+        self._ids[reached.where] = reached.by_id
+        checks = _Checks(reached, self.known.lenient, self.say)
+        free: list[Use] = []
+        compiled, bodies = [], []
+        for index, node in enumerate(reached.nodes):
+            found = compile_node(node, reached.types[index], reached.where, self.say)
+            inner, uses = self._bodies(reached.bodies[index], node, found.inside)
+            compiled.append(found)
+            bodies.append(inner)
+            for use in (*found.uses, *uses):
+                self._sort(use, index, reached, given, checks, free)
+        result, uses = compile_result(reached.body, reached.where, place, self.say)
+        for use in (*uses, *more):
+            self._sort(use, -1, reached, given, checks, free)
+        checks.run()
+        return Scoped(reached, tuple(compiled), result, frozenset(checks.read), tuple(bodies)), free
+
+    def _bodies(
+        self, bodies: Mapping[str, Reached], node: NodeDef, inside: Sequence[Use]
+    ) -> tuple[Mapping[str, Scoped], list[Use]]:
+        if not bodies:
+            return {}, list(inside)
+        scoped: dict[str, Scoped] = {}
+        free: list[Use] = []
+        for name, reached in bodies.items():
+            more = inside if name == "do" else ()
+            scoped[name], uses = self.body(reached, given_to(node, name), more, node.at("do.result"))
+            moment: Moment = "undo" if name == COMPENSATE else "fire"
+            free += [use._replace(moment=moment, forgives=False) for use in uses]
+        return scoped, free
+
+    def _sort(
+        self, use: Use, index: int, reached: Reached, given: frozenset[str], checks: _Checks, free: list[Use]
+    ) -> None:
+        """Find out what a lookup is of: what the container gives, a node of this body, or something around it."""
+        root = use.reference.root
+        if root in given:
+            check_fields(use, self.say)
+            return
+        if root == EDGES and use.moment == "join" and index >= 0:
+            checks.edges(use, index)
+            return
+        id, path = _node_of(use)
+        if id is None:
+            self.say.error("unknown-name", use.place, f"{use.text}: which node?", 'write `nodes["id"]`')
+        elif id in reached.by_id:
+            checks.add(use, reached.by_id[id], index, path)
+        else:
+            free.append(use)
+
+    def outermost(self, use: Use, reached: Reached) -> None:
+        """A lookup that no body had an answer to."""
+        id, _ = _node_of(use)
+        if use.reference.root == NODES and id in self.known.names:
+            return
+        home = self.homes.elsewhere(id or "", use.where)
+        if not home or use.reference.root in self.known.names:
+            if use.reference.root == NODES:
+                hint = self.say.meant(id, self._ids.get(use.where, ()))
+                self.say.error("unknown-name", use.place, f"{use.text}: there is no node {id!r} here", hint)
+            else:
+                ids = dict.fromkeys((*self._ids.get(use.where, ()), *reached.by_id))
+                check_outermost(use, self.known, list(ids), self.say)
+            return
+        holder = self.homes.holder(id or "", use.where)
+        hint = f"refer to {holder!r}, whose output has what its body gives" if holder else "names end at a container"
+        message = f"{use.text}: the node {id!r} stands {home}, and cannot be seen from here"
+        self.say.error("outside-container", use.place, message, hint)
+
+
+def _node_of(use: Use) -> tuple[str | None, tuple[str | int, ...]]:
+    """The id that a lookup may be of, and what it wants of that node's output."""
+    root, path = use.reference.root, use.reference.path
+    if root != NODES:
+        return root, path
+    return (path[0], path[1:]) if path and isinstance(path[0], str) else (None, ())
+
+
+class _Checks:
+    """The lookups of nodes in one body."""
+
+    def __init__(self, reached: Reached, lenient: bool, say: Say) -> None:
+        self.reached = reached
+        self.lenient = lenient
+        self.say = say
+        self.read: set[int] = set()
+        self._at: dict[int, list[tuple[int, Use, tuple[str | int, ...]]]] = {}
+
+    def add(self, use: Use, node: int, at: int, path: tuple[str | int, ...]) -> None:
+        """A lookup of `node`, made at another one (-1: at the body's end)."""
+        self.read.add(node)
+        if use.moment == "undo" and node == at:
+            return
+        self._at.setdefault(at, []).append((node, use, path))
+
+    def edges(self, use: Use, at: int) -> None:
+        """A lookup of an in-edge's state, by its source or by source and port."""
+        links = [self.reached.links[number] for number in self.reached.ins[at]]
+        names = [self.reached.name(link.source) for link in links]
+        names += [f"{self.reached.name(link.source)}:{link.port}" for link in links]
+        path = use.reference.path
+        if path and path[0] not in names:
+            hint = self.say.meant_or_listed(path[0], names, "there are")
+            self.say.error("unknown-name", use.place, f"{use.text}: no edge from {path[0]!r} leads here", hint)
+
+    def run(self) -> None:
+        """Check them all, with joins on the way."""
+        certain = Certain(self.reached, self.read)
+        unsure: list[tuple[int, int, Use]] = []
+        for node, facts in certain.sweep(self.say):
+            for target, use, path in self._at.get(node, ()):
+                if use.moment == "join" or not self._is_there(certain, facts, target, node, use, path):
+                    unsure.append((target, node, use))
+        leading = upstream(self.reached, {(target, node) for target, node, _ in unsure if target != node})
+        for target, node, use in unsure:
+            self._unsure(target, node, use, leads=(target, node) in leading)
+        for target, use, path in self._at.get(-1, ()):
+            self._at_end(certain, target, use, path)
+        self._responses(certain)
+
+    def _is_there(
+        self, certain: Certain, facts: int, target: int, node: int, use: Use, path: tuple[str | int, ...]
+    ) -> bool:
+        if certain.is_done(facts, target):
+            return not self._is_soft(target, path) or use.reference.defaulted
+        return certain.has_failed(facts, target) and path[:1] == (ERROR,)
+
+    def _is_soft(self, target: int, path: tuple[str | int, ...]) -> bool:
+        """Whether a node that has failed goes on by `out`, so that what is wanted of its output may not be there."""
+        return bool(path) and self.reached.nodes[target].options.get("on_error") == "continue"
+
+    def _unsure(self, target: int, node: int, use: Use, *, leads: bool) -> None:
+        id, here = self.reached.name(target), self.reached.name(node)
+        if target == node:
+            if self.reached.cycle[node] < 0:
+                self._say("not-upstream", use, f"{id} has no output while it runs", "refer to a node before it")
+                return
+        elif not leads:
+            message = f"no edge leads from {id} to {here}, so it may not have run yet"
+            self._say("not-upstream", use, message, f"let {here} need {id!r}")
+            return
+        if use.reference.defaulted or use.forgives:
+            return
+        reason = "nothing is certain while a join decides" if use.moment == "join" else self._reason(target, node, use)
+        self._say("may-be-missing", use, reason, "say what to take instead: `?? …`")
+
+    def _reason(self, target: int, node: int, use: Use) -> str:
+        definition = self.reached.nodes[target]
+        id, here = definition.id, self.reached.name(node)
+        wired = {self.reached.links[number].port for number in self.reached.outs[target]}
+        if definition.options.get("on_error") == "continue":
+            return f"{id} may have failed when {here} runs, and then has only `{id}.error`"
+        if wired & {ERROR, "timeout"} and use.reference.path[:1] != (ERROR,):
+            return f"{id} may have failed or been skipped when {here} runs"
+        is_join = len(self.reached.ins[node]) > 1
+        if is_join and self.reached.join_of(node) in ("any", "first", "each", "threads", "when"):
+            return f"{here} does not wait for all that comes before it, so {id} may not have run"
+        return f"{id} may have been skipped when {here} runs"
+
+    def _at_end(self, certain: Certain, target: int, use: Use, path: tuple[str | int, ...]) -> None:
+        if use.reference.defaulted or use.forgives:
+            return
+        id = self.reached.name(target)
+        if use.moment == "before":
+            message = f"`while` is looked at before the body has run, and {id} has no output then"
+            self._say("may-be-missing", use, message, "say what to take instead: `?? …`, or use `do_while`")
+        elif not certain.is_done_at_end(target) or self._is_soft(target, path):
+            message = f"{id} may have been skipped or have failed when the body has ended"
+            self._say("may-be-missing", use, message, "say what to take instead: `?? …`")
+
+    def _say(self, code: str, use: Use, message: str, hint: str) -> None:
+        say = self.say.warning if self.lenient else self.say.error
+        say(code, use.place, f"{use.text}: {message}", hint)
+
+    def _responses(self, certain: Certain) -> None:
+        """Only the first answer of a run counts."""
+        found = [index for index, node in enumerate(self.reached.nodes) if node.type == "respond"]
+        for place, node in enumerate(found[1:20], 1):
+            for other in found[:place]:
+                if not certain.exclude_each_other(other, node):
+                    message = f"{self.reached.name(node)} may answer after {self.reached.name(other)} has"
+                    hint = "only the first answer of a run counts"
+                    self.say.warning("responds-twice", self.reached.nodes[node].place, message, hint)
+                    break
