@@ -20,15 +20,26 @@ from stepwell.version import VERSION
 
 if TYPE_CHECKING:
     from stepwell.app import Stepwell as Stepwell
+    from stepwell.authoring.graph import graph_workflow as graph_workflow
     from stepwell.authoring.queue import Queue as Queue
     from stepwell.engine.limits import Limits as Limits
+    from stepwell.graph.problems import InvalidDefinition as InvalidDefinition
     from stepwell.handle import Run as Run
+    from stepwell.nodes.protocol import Ask as Ask
+    from stepwell.nodes.protocol import Expand as Expand
+    from stepwell.nodes.protocol import NodeType as NodeType
+    from stepwell.nodes.protocol import Outcome as Outcome
 
 __all__ = [
     "Answer",
+    "Ask",
     "CloudEvent",
+    "Expand",
     "InputWithdrawn",
+    "InvalidDefinition",
     "Limits",
+    "NodeType",
+    "Outcome",
     "Queue",
     "Retry",
     "Run",
@@ -36,6 +47,7 @@ __all__ = [
     "Stepwell",
     "StepwellError",
     "ctx",
+    "graph_workflow",
     "task",
     "workflow",
 ]
@@ -46,6 +58,12 @@ _LATER = {
     "Run": "stepwell.handle",
     "Limits": "stepwell.engine.limits",
     "Queue": "stepwell.authoring.queue",
+    "graph_workflow": "stepwell.authoring.graph",
+    "InvalidDefinition": "stepwell.graph.problems",
+    "Ask": "stepwell.nodes.protocol",
+    "Expand": "stepwell.nodes.protocol",
+    "NodeType": "stepwell.nodes.protocol",
+    "Outcome": "stepwell.nodes.protocol",
 }
 
 

@@ -27,7 +27,7 @@ from stepwell.stores.protocol import Store
 from stepwell.usecases.care import Care
 from stepwell.usecases.events import Events
 from stepwell.usecases.graphs import Graphs
-from stepwell.usecases.history import History
+from stepwell.usecases.partial import Partial
 from stepwell.usecases.people import People
 from stepwell.usecases.starting import Durability as Durability
 from stepwell.usecases.starting import Starting
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from stepwell.observe.spans import Spans
 
 
-class Stepwell(Starting, Graphs, Triggers, People, Events, Streams, History, Tasks, Care):
+class Stepwell(Starting, Graphs, Triggers, People, Events, Streams, Partial, Tasks, Care):
     """A store, and unless `drive=False` an engine that drives its runs.
 
     ```python

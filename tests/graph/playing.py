@@ -63,6 +63,7 @@ class Attempt:
     ended: float | None = None
     how: str = "in flight"
     output: object = None
+    turn: int = 0
 
 
 @dataclass
@@ -203,7 +204,7 @@ def play(
     stage = Stage(tasks or {})
     registered = [stage.task(name, names) for name, names in _calls(texts).items()]
     workflows = [stepwell.graph_workflow(text, tasks=registered) for text in texts]
-    with Bench(workflows, seed=seed) as bench:
+    with Bench(workflows, tasks=registered, seed=seed) as bench:
         for step, when in crashes:
             bench.crash_at(step, when)
         if before is not None:
@@ -250,7 +251,8 @@ class Stage:
         return task(name=name)(work)
 
     async def _attempt(self, name: str, inputs: dict[str, Any]) -> object:
-        attempt = Attempt(name, ctx.step, ctx.attempt, round(self.clock() - self.start, 6), inputs, run=ctx.run_id)
+        step = ctx.idempotency_key.partition(":")[2]  # a step's key is made of its run and its path
+        attempt = Attempt(name, step, ctx.attempt, round(self.clock() - self.start, 6), inputs, run=ctx.run_id)
         act = self._act(attempt)
         self.attempts.append(attempt)
         try:
@@ -273,9 +275,15 @@ class Stage:
     def _act(self, attempt: Attempt) -> Act:
         said = self._acts.get(attempt.task, Act())
         if isinstance(said, list):
-            before = [one for one in self.attempts if one.task == attempt.task and not _is_lost(one, attempt)]
-            said = said[min(len(before), len(said) - 1)]
+            attempt.turn = self._turn(attempt)
+            said = said[min(attempt.turn, len(said) - 1)]
         return said if isinstance(said, Act) else Act(1, said)
+
+    def _turn(self, attempt: Attempt) -> int:
+        """Which attempt of its task this is, from 0; one that a crash cut off gives its turn to the one after it."""
+        before = [one for one in self.attempts if one.task == attempt.task]
+        lost = [one for one in before if one.how == "in flight" and (one.run, one.step) == (attempt.run, attempt.step)]
+        return lost[-1].turn if lost else max((one.turn + 1 for one in before), default=0)
 
     def _output(self, act: Act, attempt: Attempt) -> object:
         if act.gives is WORKED:
@@ -283,11 +291,6 @@ class Stage:
         if isinstance(act.gives, BaseException):
             raise act.gives.with_traceback(None)
         return _called(act.gives, attempt.inputs)
-
-
-def _is_lost(attempt: Attempt, other: Attempt) -> bool:
-    """Whether a crash cut an attempt off that another one repeats."""
-    return attempt.how == "in flight" and (attempt.run, attempt.step) == (other.run, other.step)
 
 
 def _called(what: Any, inputs: Mapping[str, object]) -> Any:

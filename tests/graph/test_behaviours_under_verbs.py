@@ -82,7 +82,7 @@ def test_a_cancelled_run_ends_everything_that_is_open_in_it() -> None:
 
 def test_an_attempt_is_not_tried_again_after_its_run_was_cancelled() -> None:
     played = play(
-        "stepwell: 1\nid: g\nnodes: {a: {task: a, retry: {attempts: 5, first: 10s}}}",
+        "stepwell: 1\nid: g\nnodes: {a: {task: a, retry: {attempts: 5, first: 10s, jitter: false}}}",
         {"a": breaks()},
         then=[("5s", lambda run: run.run.cancel())],
     )

@@ -12,20 +12,20 @@ import pytest
 
 pytest.importorskip("langgraph", reason="LangGraph is not installed: pip install 'stepwell[langgraph]'")
 
-from acting import Acting  # noqa: E402
-from langchain_core.language_models import GenericFakeChatModel  # noqa: E402
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage  # noqa: E402
-from langchain_core.outputs import ChatGenerationChunk  # noqa: E402
-from langgraph.config import get_stream_writer  # noqa: E402
-from langgraph.graph import END, START, MessagesState, StateGraph  # noqa: E402
-from langgraph.types import interrupt  # noqa: E402
+from acting import Acting
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.outputs import ChatGenerationChunk
+from langgraph.config import get_stream_writer
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.types import interrupt
 
-from stepwell.errors import DefinitionError  # noqa: E402
-from stepwell.nodes.langgraph import LangGraphNode, LangGraphSettings  # noqa: E402
-from stepwell.nodes.parts.langgraph_graphs import Graphs  # noqa: E402
-from stepwell.nodes.protocol import Outcome  # noqa: E402
-from stepwell.stores import open_store  # noqa: E402
-from stepwell.stores.protocol import Store  # noqa: E402
+from stepwell.errors import DefinitionError
+from stepwell.nodes.langgraph import LangGraphNode, LangGraphSettings
+from stepwell.nodes.parts.langgraph_graphs import Graphs
+from stepwell.nodes.protocol import Outcome
+from stepwell.stores import open_store
+from stepwell.stores.protocol import Store
 
 
 class Notes(TypedDict, total=False):
@@ -141,9 +141,8 @@ def test_after_the_process_died_the_graph_goes_on_where_it_was(tmp_path: Path) -
         graph = graph_of(place, *branches, a=nothing, quick=nothing, slow=hang)
         running = asyncio.create_task(place.run(graph))
         await hangs.wait()
-        while not [key for key, _ in await store.shelved("r1", "") if "\x1fw\x1f" in key and "quick" not in key]:
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.05)  # what `quick` wrote goes to the disk beside the loop
+        while not [value for _, value in await store.shelved("r1", "") if b"\x91\xa5quick" in value]:
+            await asyncio.sleep(0.001)  # until what `quick` wrote, a list of its name, is on the disk
         store.abandon()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -232,9 +231,9 @@ def test_what_an_interrupt_says_becomes_prompt_form_and_addressees() -> None:
         found = sorted((ask.prompt, ask.form, ask.who) for ask in outcome.ask.values())
         assert found == [
             ("7", None, ()),
-            ("Publish?\n\n{\n  \"draft\": \"…\"\n}", {"type": "boolean"}, ("ann",)),
+            ('Publish?\n\n{\n  "draft": "…"\n}', {"type": "boolean"}, ("ann",)),
             ("Who?", {"type": "string"}, ("ann", "bob")),
-            ("{\n  \"price\": 3\n}", None, ()),
+            ('{\n  "price": 3\n}', None, ()),
         ]
 
     play(test)

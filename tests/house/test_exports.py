@@ -19,9 +19,14 @@ from stepwell.handle import Run
 
 PUBLIC = {
     "Answer",
+    "Ask",
     "CloudEvent",
+    "Expand",
     "InputWithdrawn",
+    "InvalidDefinition",
     "Limits",
+    "NodeType",
+    "Outcome",
     "Queue",
     "Retry",
     "Run",
@@ -29,6 +34,7 @@ PUBLIC = {
     "Stepwell",
     "StepwellError",
     "ctx",
+    "graph_workflow",
     "task",
     "workflow",
 }
@@ -59,6 +65,7 @@ CTX = {
     "start",
     "start_new",
     "state",
+    "step",
     "sync",
     "timer",
     "uuid",

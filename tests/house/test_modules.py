@@ -63,8 +63,12 @@ RETIRED = {
 }
 """Words that have a glossary word in their place."""
 
-SPOKEN_BY_OTHERS = {"stores/sqlite/": {"checkpoint", "checkpoints"}}
-"""Where another system's own word is meant: SQLite moves its log into the file in *checkpoints*."""
+SPOKEN_BY_OTHERS = {
+    "stores/sqlite/": {"checkpoint", "checkpoints"},
+    "nodes/langgraph.py": {"checkpoint", "checkpoints"},
+    "nodes/parts/langgraph_": {"checkpoint", "checkpoints"},
+}
+"""Where another system's own word is meant: SQLite moves its log into the file in *checkpoints*, LangGraph has them."""
 
 
 def test_the_first_line_of_every_module_is_a_sentence() -> None:

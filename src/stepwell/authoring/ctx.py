@@ -104,6 +104,18 @@ class _Ctx:
         return context.attempt if isinstance(context, AttemptContext) else 1
 
     @property
+    def step(self) -> str:
+        """The readable path of the step that this attempt is of, such as `fetch.map:1/fetch#7`.
+
+        Raises:
+            WorkflowBodyError: this is a workflow body, which is no step.
+        """
+        context = _any("step")
+        if not isinstance(context, AttemptContext):
+            raise WorkflowBodyError("ctx.step belongs in a task: a workflow body is no step")
+        return context.step
+
+    @property
     def idempotency_key(self) -> str:
         """The same for every attempt of one step, and for no other step: hand it to the outside world."""
         context = _any("idempotency_key")

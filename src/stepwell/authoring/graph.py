@@ -30,13 +30,14 @@ def graph_workflow(
     Args:
         source: a path, a text in YAML or JSON, or the data.
         types: the node types that it may use; the standard ones by default.
-        tasks: against which calls are checked; without, any task may be named, and is looked for when it is called.
+        tasks: tasks that its nodes may call, before those that the engine knows. Calls are checked against them;
+            without, any task may be named, and is looked for in the engine's registry when it is called.
 
     Raises:
         InvalidDefinition: it has problems; all of them are told.
     """
     registry = tasks if isinstance(tasks, Registry) or tasks is None else Registry(tasks)
-    return GraphWorkflow(made(source, types or NodeTypes.standard(), registry))
+    return GraphWorkflow(made(source, types or NodeTypes.standard(), registry), registry)
 
 
 def made(source: Any, types: NodeTypes, tasks: Registry | None = None) -> Plan:  # Any: as `graph_workflow` takes it
@@ -118,12 +119,15 @@ class GraphCodec:
 
 
 class GraphWorkflow(Workflow[..., Any]):  # Any: whatever its result is
-    """A graph as the engine sees it. `plan` is compiled and immutable; `version` says which definition it is."""
+    """A graph as the engine sees it. `plan` is compiled and immutable; `version` says which definition it is.
+
+    `tasks` are those that it brings along.
+    """
 
     is_async = True
     codec: GraphCodec  # type: ignore[assignment]  # it has the same methods for another kind of input
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, tasks: Registry | None = None) -> None:
         definition = plan.definition
         options = definition.options
         deadline = options.get("deadline")
@@ -135,6 +139,7 @@ class GraphWorkflow(Workflow[..., Any]):  # Any: whatever its result is
         )
         super().__init__(_no_body, plan.name, definition.label, options.get("concurrency"), run_options)
         self.plan = plan
+        self.tasks = tasks
         self.codec = GraphCodec(plan)
         self.__doc__ = definition.description or definition.title
         self._version = plan.version

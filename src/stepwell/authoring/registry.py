@@ -265,6 +265,11 @@ class KnownTasks:
         return self._registry.names()
 
 
+def lack_of(name: str) -> str:
+    """How the reason begins for which a run is set aside that calls a task which is not there."""
+    return f"task {name!r} is not registered in this process: "
+
+
 def info_of(task: AnyTask) -> TaskInfo:
     """What a task is, as data; never raises: see `TaskInfo.problem`."""
     parameters: tuple[Parameter, ...] = ()

@@ -14,6 +14,7 @@ from stepwell.errors import DefinitionError
 from stepwell.model.failure import Failure
 from stepwell.model.failures import failure_of
 from stepwell.model.ids import StepPath
+from stepwell.nodes.parts.errors import NodeFailed
 from stepwell.stores.protocol import Message, Store
 
 if TYPE_CHECKING:
@@ -168,4 +169,6 @@ class Attempt:
 
 def attempt_failure(error: Exception) -> Failure:
     """What an attempt ended with, as data; what is wrong with a definition is not tried again."""
+    if isinstance(error, NodeFailed):
+        return error.failure()
     return failure_of(error, retryable=not isinstance(error, DefinitionError))

@@ -20,6 +20,7 @@ from stepwell.model.decide import decide
 from stepwell.model.entries import PauseCause
 from stepwell.model.ids import SECOND
 from stepwell.model.state import State, evolve, replay
+from stepwell.model.versions import digest_of
 from stepwell.programs.matching import Records
 from stepwell.stores.protocol import Append, Claimed, Message, NewRun, RunRow, Store, Stored
 
@@ -196,11 +197,16 @@ class Claims:
     def _adopt_at_once(self, store: Store, claimed: Claimed, head: Sequence[Stored] | None) -> bool:
         """Adopt a run of which all has been read, as of nearly every one; false when there is more to read."""
         found = None if self._engine.closing else read_whole(head)
-        if found is None or payloads_of(*found):
+        if found is None or payloads_of(*found) or not self._has_version(found[0]):
             return False
         self._adopting.discard(claimed.row.run_id)
         self._drive(store, claimed, *found, {})
         return True
+
+    def _has_version(self, state: State) -> bool:
+        """Whether the graph that an upgrade has led to is there, if it is one."""
+        graphs = self._engine.graphs
+        return not graphs.knows(state.workflow) or graphs.serving(state.workflow, state.version) is not None
 
     async def _adopt_in_time(self, store: Store, claimed: Claimed) -> None:
         """Adopt a run that belongs to this worker now, however long the store has trouble."""
@@ -229,6 +235,8 @@ class Claims:
     async def _adopt(self, store: Store, claimed: Claimed) -> None:
         row = claimed.row
         state, records = await read_run(store, row.run_id)
+        if not self._has_version(state):
+            await self._engine.graphs.fetch(state.workflow, digest_of(state.version))
         blobs = {digest: await store.blob(digest) for digest in sorted(payloads_of(state, records))}
         if self._engine.closing:
             return

@@ -45,7 +45,6 @@ class Graphs:
         self._unkept: list[GraphWorkflow] = []
         self._kept: set[tuple[str, str]] = set()
         self._patched: dict[str, Plan] = {}
-        tasks.on_change(lambda *_: engine.claims.look())
 
     # -- which there are ----------------------------------------------------------------------------------------
 

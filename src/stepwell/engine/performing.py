@@ -132,6 +132,7 @@ class Performance:
                 runner.identity,
                 given,
                 around=engine.graphs,
+                tasks=workflow.tasks,
                 records=records,
                 on_change=state.on_change,
                 until=state.labels.get(UNTIL, ""),
@@ -191,6 +192,12 @@ class Performance:
         """A key of `ctx.state` was set from outside; a program that is not there yet hears of it when it is rebuilt."""
         if self._program is not None:
             self.deliver_later(edit, NO_PAYLOAD)
+
+    def cannot_patch(self, definition: bytes) -> str:
+        """Why the program cannot go on under a changed definition; "" when it can, or is still to be made."""
+        if self._program is None:
+            return ""
+        return "it is no graph" if isinstance(self._program, FunctionProgram) else self._program.cannot_patch(definition)
 
     def advance(self) -> None:
         """Let the program move until it waits, one delivery a turn."""

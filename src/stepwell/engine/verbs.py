@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stepwell.authoring.graph import GraphWorkflow
 from stepwell.errors import RequestRefused, WrongStatus
-from stepwell.model.commands import EditStep, EndCancelled, RequestCancel, Resume, RetryRun, SetInput, SetState, Upgrade
+from stepwell.model.commands import (
+    EditStep,
+    EndCancelled,
+    RecordFact,
+    RequestCancel,
+    Resume,
+    RetryRun,
+    SetInput,
+    SetState,
+    Upgrade,
+)
 from stepwell.model.decide import decide
-from stepwell.model.entries import NO_PAYLOAD, NULL, OnChange, RunCancelRequested, StateSet
+from stepwell.model.entries import NO_PAYLOAD, NULL, DefinitionPatched, OnChange, RunCancelRequested, StateSet
 from stepwell.model.lifecycle import RETRYABLE
 from stepwell.model.versions import label_of, version_text
 from stepwell.stores.protocol import Message
@@ -39,6 +50,14 @@ class RetryBody(VerbBody, frozen=True):
     """What a retry carries besides: by readable path of a step, the input that its next attempts are given."""
 
     inputs: dict[str, msgspec.Raw] = {}
+
+
+class PatchBody(msgspec.Struct, frozen=True):
+    """What a patch message carries: the whole new definition as canonical JSON, and its digest."""
+
+    definition: msgspec.Raw
+    digest: str
+    reason: str = ""
 
 
 class StateBody(msgspec.Struct, frozen=True):
@@ -75,8 +94,12 @@ class VerbDesk:
                     self._retry(msgspec.json.decode(message.body, type=RetryBody), message.by)
                 case "state":
                     self._set_state(message.name, msgspec.json.decode(message.body, type=StateBody), message.by)
+                case "upgrade" if isinstance(runner.workflow, GraphWorkflow):
+                    self._upgrade_to(message.name, body.reason, message.by)
                 case "upgrade":
                     self._upgrade(message.name, body.reason, message.by)
+                case "patch":
+                    self._patch(msgspec.json.decode(message.body, type=PatchBody), message.by)
                 case "again" if runner.state.ended in RETRYABLE and not runner.state.undone:
                     runner.retry(message.by, body.reason, None)
                 case "again" if runner.state.ended is not None:
@@ -130,6 +153,29 @@ class VerbDesk:
         if pause is not None and pause.cause != "request":
             runner.apply(Resume(by=by, reason=f"upgraded to {version or 'the version without a label'}"))
         runner.body.must_reload = True
+
+    def _upgrade_to(self, version: str, reason: str, by: str) -> None:
+        """Let a graph's run go on under another definition of it."""
+        runner = self._runner
+        if runner.state.version == version or runner.state.has_patch:
+            return
+        pause = runner.state.pause
+        runner.apply(Upgrade(version, by=by, reason=reason))
+        if pause is not None and pause.cause != "request":
+            runner.apply(Resume(by=by, reason=f"upgraded to {version}"))
+        runner.body.must_reload = True
+
+    def _patch(self, body: PatchBody, by: str) -> None:
+        """Let a graph's run go on under a definition of its own."""
+        runner = self._runner
+        refusal = runner.body.cannot_patch(bytes(body.definition))
+        if refusal:
+            raise WrongStatus(f"run {runner.run_id} cannot be patched: {refusal}")
+        inline, blob = runner.ledger.stow(body.definition)
+        fact = DefinitionPatched(at=0, definition=inline, definition_blob=blob, digest=body.digest, by=by)
+        for entry in runner.apply(RecordFact(msgspec.structs.replace(fact, reason=body.reason))):
+            if isinstance(entry, DefinitionPatched):
+                runner.body.deliver_later(entry, body.definition)
 
     def cancel(self, command: RequestCancel) -> None:
         """Ask the body to end; a run whose body cannot hear of it ends at once."""

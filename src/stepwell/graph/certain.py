@@ -6,14 +6,15 @@ The rule. *X is certain at Y* when X has completed, by no `error` or `timeout` p
 * A join of kind `any`, `each`, `threads`, `first` with one: what every in-edge says that may be live.
 * `all_strict`, and `first` with as many as there are edges: what any of them says. `first` with n of k edges: what more
   than k - n of them say.
-* `all` and `general` wait for every path. What is certain is what all in-edges say, and moreover what those say that
-  are sure to be live whenever the node runs: a fork and its join leave nothing uncertain. Edges whose sources run in
-  the same cases are such, and so are, together, those that come from all the ports by which a node may be left.
+* `all` and `general` wait for every path: whatever comes before has ended or was skipped. What is certain is what all
+  in-edges say; what those say that are sure to be live whenever the node runs; and of what it has waited for, all that
+  runs in every case in which the node does. So a fork and its join leave nothing uncertain. Edges that come from all
+  the ports by which a node may be left are, together, as good as the node.
 * `when`: nothing, since any state of the edges may fulfil its condition.
 * An `if`, a milestone, or being named in another's `cancels` make what follows depend on it; a failure that no port
   takes, or an edge that goes back too often, ends the body, and nothing follows.
-* Where edges go back, the first time counts: what was done once stays done. A port that only leads back does not
-  count among the ways out, since the node is left by one of the others in the end.
+* Where edges go back, the first time counts: what was done once stays done. A port from which the way leads back in
+  any case, and to the node again, does not count among the ways out: in the end the node is left by another.
 
 At the end of its body a node is certain that runs in every case and cannot be left by an error port.
 """
@@ -32,7 +33,13 @@ from stepwell.graph.saying import Say
 from stepwell.nodes.protocol import ERROR, OUT, TIMEOUT
 
 FAILED: Final = (ERROR, TIMEOUT)
+_FACTS: Final = 3
+"""Bits for each node: it is done; it has failed; it has ended, one way or another, or was skipped."""
+
 _PASSES: Final = 12
+
+_LONGEST_WAY: Final = 30
+"""How many nodes are looked at, one behind the other, to see whether a way leads back."""
 
 
 class Certain:
@@ -43,9 +50,10 @@ class Certain:
 
     def __init__(self, reached: Reached, asked: Collection[int]) -> None:
         self.reached = reached
-        self._bit = {node: 1 << (2 * place) for place, node in enumerate(sorted(asked))}
+        self._bit = {node: 1 << (_FACTS * place) for place, node in enumerate(sorted(asked))}
+        self._awaited = sum(bit << 2 for bit in self._bit.values())
         heads = dict.fromkeys(link.target for link in reached.links if link.back)
-        self._entry = {node: 1 << (2 * len(self._bit) + place) for place, node in enumerate(heads)}
+        self._entry = {node: 1 << (_FACTS * len(self._bit) + place) for place, node in enumerate(heads)}
         self._open: set[int] = set()
         """Targets of edges that go back which may be reached by those first, so that they count as in-edges."""
         self._back: dict[int, int] = {}
@@ -60,13 +68,26 @@ class Certain:
         self._ports: list[dict[str, int]] = [{} for _ in self.reached.nodes]
         self._facts = [0] * len(self.reached.nodes)
         self._readers = [len(out) for out in self.reached.outs]  # with an edge that goes back it never comes to 0
-        self._joins = Joins(self.reached, self.tree, self.guards)
+        self._joins = Joins(self.reached, self.tree, self.guards, self._awaited)
 
     # -- questions ----------------------------------------------------------------------------------------------
 
-    def is_done(self, facts: int, node: int) -> bool:
-        """Whether a node is sure to be done, by the facts that `sweep` gives."""
-        return bool(facts & self._bit[node])
+    def is_done(self, facts: int, node: int, at: int) -> bool:
+        """Whether `node` is sure to be done where `at` runs, by the facts that `sweep` gives for that."""
+        bit = self._bit[node]
+        if facts & bit:
+            return True
+        done = self._done(node) if facts & bit << 2 else None
+        return done is not None and self.guards[at] != NEVER and self.tree.is_above(done, self.guards[at])
+
+    def _done(self, node: int) -> int | None:
+        """In which cases a node is done, if there is a guard for that."""
+        ways = [way for way in self.reached.ways[node] if way not in FAILED]
+        if node in self._cancelled or self.guards[node] == NEVER:
+            return None
+        if len(ways) == len(self.reached.ways[node]):
+            return self.guards[node]
+        return self._ports[node].get(ways[0]) if len(ways) == 1 else None
 
     def has_failed(self, facts: int, node: int) -> bool:
         """Whether a node is sure to have been left by `error` or `timeout`."""
@@ -146,7 +167,7 @@ class Certain:
             for number in ins:
                 if reached.links[number].back:
                     facts &= self._back.get(number, -1)
-            return self.tree.below(ALWAYS), facts
+            return self._joins.either([*(one.guard for one in arrivals), self.tree.below(ALWAYS)]), facts
         return self._joins.fire(node, arrivals)
 
     def _narrowed(self, node: int, guard: int, facts: int) -> tuple[int, int]:
@@ -166,9 +187,7 @@ class Certain:
     def _leave(self, node: int, guard: int) -> dict[str, int]:
         """The guard of each wired port."""
         reached = self.reached
-        ahead: dict[str, list[Link]] = {}
-        for number in reached.outs[node]:
-            ahead.setdefault(reached.links[number].port, []).append(reached.links[number])
+        ahead = self._ahead(node)
         ways = reached.ways[node]
         if guard == NEVER or not ways:
             return dict.fromkeys(ahead, NEVER)
@@ -177,8 +196,8 @@ class Certain:
         if type is not None and leaves_by_several(type) and OUT in ways:
             ports[OUT] = guard
             ways = tuple(way for way in ways if way != OUT)
-        else:
-            ways = tuple(way for way in ways if not self._only_goes_back(ahead.get(way, ()), guard))
+        elif reached.cycle[node] >= 0 and len(ways) > 1:
+            ways = tuple(way for way in ways if not self._comes_back(ahead.get(way, ()), guard))
         is_sure = node not in self._cancelled
         if is_sure and len(ways) == 1 and OUT not in ports:
             ports[ways[0]] = guard
@@ -189,15 +208,36 @@ class Certain:
                 ports[port] = self.tree.below(guard, (node, port) if port in ways else None)
         return ports
 
-    def _only_goes_back(self, links: Collection[Link], guard: int) -> bool:
-        """Whether a port leads back only, to nodes with which all between them and this one runs again."""
-        return bool(links) and all(
-            link.back
-            and link.target not in self._open
-            and self.guards[link.target] == guard
-            and self.reached.join_of(link.target) == "each"
-            for link in links
-        )
+    def _comes_back(self, links: Collection[Link], guard: int, room: int = _LONGEST_WAY) -> bool:
+        """Whether one of these links leads back, whatever happens on the way, to where this node runs again.
+
+        That is a node that goes back to runs in the same cases. What is on the way has one in-edge, no `if`, and leads
+        back by each of the ports by which it may be left.
+        """
+        for link in links:
+            target = link.target
+            if link.back:
+                is_known = target not in self._open and self.reached.join_of(target) == "each"
+                if is_known and self.guards[target] == guard:
+                    return True
+            elif self.reached.cycle[target] >= 0 and room and self._is_passed(target):
+                ahead = self._ahead(target)
+                ways = self.reached.ways[target]
+                if ways and all(self._comes_back(ahead.get(way, ()), guard, room - 1) for way in ways):
+                    return True
+        return False
+
+    def _is_passed(self, node: int) -> bool:
+        definition = self.reached.nodes[node]
+        depends = definition.has_condition or "milestone" in definition.options or node in self._cancelled
+        return len(self.reached.ins[node]) == 1 and not (depends or definition.disabled)
+
+    def _ahead(self, node: int) -> dict[str, list[Link]]:
+        """The links that leave a node, by port."""
+        ahead: dict[str, list[Link]] = {}
+        for number in self.reached.outs[node]:
+            ahead.setdefault(self.reached.links[number].port, []).append(self.reached.links[number])
+        return ahead
 
     def _guard(self, link: Link) -> int:
         return self._ports[link.source].get(link.port, NEVER)
@@ -205,7 +245,7 @@ class Certain:
     def _said(self, link: Link) -> int:
         bit = self._bit.get(link.source, 0)
         own = bit << 1 if link.port in FAILED else bit
-        return self._facts[link.source] | own | self._entry.get(link.source, 0)
+        return self._facts[link.source] | own | bit << 2 | self._entry.get(link.source, 0)
 
 
 def upstream(reached: Reached, pairs: Collection[tuple[int, int]]) -> set[tuple[int, int]]:

@@ -13,9 +13,10 @@ warnings. `type` is a node type, or else the name of a task, and `inputs` are it
 
 A task runs once, when the first of its `triggers` occurs; without any it runs when the run starts. An event is one of:
 
-* **implicit**: `<task_id>.completed` and `<task_id>.failed` occur when that task ends so, `task_completed` whenever a
-  task completes. They become edges from the port `out` or `error`, and a task whose failure is a trigger does not fail
-  the run. Where a task of the same document emits an event of such a name, that one is meant.
+* **implicit**: `<task_id>.completed` and `<task_id>.failed` occur when that task ends so. They become edges from the
+  port `out` or `error`, and a task whose failure is a trigger does not fail the run. `task_completed` occurs when any
+  other task completes: it becomes a node of that name. Where a task of the document emits an event of such a name,
+  that one is meant.
 * **emitted**: a name that stands in some task's `emits`. It occurs when that task completes; if the task's output has
   a list `events`, only if it is in there. It becomes a node `<task_id> emits <event>`, skipped when it does not occur.
 * **starting**: every other name. Each becomes a trigger `{event: name}`, so that publishing it starts a run, with the
@@ -23,12 +24,13 @@ A task runs once, when the first of its `triggers` occurs; without any it runs w
   have. With several such names each becomes a node `on <event>`, which is skipped in runs that another one started.
 
 So what a task publishes to the world (`ctx.publish`) may start runs, of this workflow too; what is meant for its own
-run is declared in `emits`. All nodes join by `any`; edges that close a cycle are marked `back`, and change nothing: a
-task runs once.
+run is declared in `emits`. A node with several in-edges joins by `any`; edges that close a cycle are marked `back`,
+and change nothing: a task runs once.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -115,7 +117,15 @@ def parse_events(form: Form, given: Mapping[str, Json], places: Places) -> Defin
             _ignored(form, places.of(key), key)
     is_id(form, given["workflow_id"], places.of("workflow_id"), "workflow_id")
     tasks = _tasks(form, given["tasks"], places.of("tasks"))
-    starting = [*dict.fromkeys(name for task in tasks.values() for name in task.triggers if _starts(name, tasks))]
+    emitted = {name for task in tasks.values() for name in task.emits}
+    awaited = dict.fromkeys(name for task in tasks.values() for name in task.triggers)
+    starting = [name for name in awaited if name not in emitted and not _is_implicit(name, tasks)]
+    for task in tasks.values():
+        for index, name in enumerate(task.triggers):
+            if name in starting and name.rpartition(".")[0] in tasks:
+                message = f"no task says {name!r}, and it is taken for an event from outside"
+                hint = f"a task's own events end in {COMPLETED} and {FAILED}"
+                form.say("unknown-event", task.places.of("triggers").of(index), message, hint, warning=True)
     kept = {key: given[key] for key in SCHEMA["properties"] if key in given}
     kept["tasks"] = [{key: task.given[key] for key in _TASK_KEYS if key in task.given} for task in tasks.values()]
     bare = {key: kept[key] for key in ("workflow_id", "tasks")}
@@ -155,28 +165,24 @@ def _ignored(form: Form, places: Places, key: str) -> None:
     form.say("unknown-key", places, f"the event dialect has no key {key!r}", "it is ignored", warning=True)
 
 
-def _starts(name: str, tasks: Mapping[str, EventTask]) -> bool:
-    """Whether an event comes from outside: no task of the document makes it."""
-    return not any(name in task.emits for task in tasks.values()) and not any(_implied(name, tasks))
+def _is_implicit(name: str, tasks: Mapping[str, EventTask]) -> bool:
+    return name == ANY_COMPLETED or any(_implied(name, tasks))
 
 
 def _implied(name: str, tasks: Mapping[str, EventTask]) -> Iterator[tuple[str, str]]:
-    """The (task, port) pairs that an implicit event stands for."""
-    if name == ANY_COMPLETED:
-        yield from ((id, OUT) for id in tasks)
+    """The task, and its port, that an implicit event stands for."""
     for ending, port in ((COMPLETED, OUT), (FAILED, ERROR)):
         if name.endswith(ending) and (id := name.removesuffix(ending)) in tasks:
             yield id, port
 
 
 def _body(form: Form, tasks: Mapping[str, EventTask], starting: list[str], places: Places) -> BodyDef:
-    bodies = Bodies(form)
+    named = frozenset(task.given["type"] for task in tasks.values())  # whether there are such tasks says the compiler
+    bodies = Bodies(Form(form.findings, form.types, named))
     nodes: dict[str, NodeDef] = {}
     for task in tasks.values():
         given = {key: task.given[key] for key in ("type", "inputs", "description") if key in task.given}
-        if given["type"] not in bodies.typing.names:  # whether there is such a task is for the compiler to say
-            given["task"] = given.pop("type")
-        nodes[task.id] = msgspec.structs.replace(bodies.node(task.id, given, task.places), join=JoinDef(kind="any"))
+        nodes[task.id] = bodies.node(task.id, given, task.places)
     gates = _Gates(tasks, starting, places)
     edges: list[EdgeDef] = []
     for task in tasks.values():
@@ -190,6 +196,9 @@ def _body(form: Form, tasks: Mapping[str, EventTask], starting: list[str], place
     nodes |= gates.nodes
     edges += gates.edges
     in_order = ordered(form, edges, nodes)
+    entered = Counter(edge.target for edge in in_order)
+    for id in (id for id, count in entered.items() if count > 1):
+        nodes[id] = msgspec.structs.replace(nodes[id], join=JoinDef(kind="any"))
     return BodyDef(nodes=nodes, edges=tuple(_with_back(in_order, nodes)), place=places.of("tasks").place)
 
 
@@ -198,21 +207,36 @@ class _Gates:
 
     def __init__(self, tasks: Mapping[str, EventTask], starting: list[str], places: Places) -> None:
         self.tasks = tasks
-        self.starting = starting
+        self.starting = frozenset(starting)
         self.places = places
         self.nodes: dict[str, NodeDef] = {}
         self.edges: list[EdgeDef] = []
         self._ids: dict[tuple[str, str], str] = {}
+        self._emitters: dict[str, list[EventTask]] = {}
+        for task in tasks.values():
+            for name in task.emits:
+                self._emitters.setdefault(name, []).append(task)
 
     def sources(self, name: str) -> Iterator[tuple[str, str]]:
         """The (node, port) pairs by which an event occurs."""
-        emitters = [task for task in self.tasks.values() if name in task.emits]
+        emitters = self._emitters.get(name, ())
         for task in emitters:
             yield self._emitted(task, name), OUT
-        if not emitters:
-            yield from _implied(name, self.tasks)
         if name in self.starting:
             yield self._started(name), OUT
+        elif not emitters and name == ANY_COMPLETED:
+            yield self._completed(), OUT
+        elif not emitters:
+            yield from _implied(name, self.tasks)
+
+    def _completed(self) -> str:
+        """`task_completed`: runs when the first task completes; those that wait for nothing else cannot be that."""
+        key = ("", ANY_COMPLETED)
+        if key not in self._ids:
+            id = self._add(key, ANY_COMPLETED, None, self.places.of("tasks"))
+            firsts = (task for task in self.tasks.values() if task.triggers != (ANY_COMPLETED,))
+            self.edges += (EdgeDef(source=task.id, target=id, place=task.places.place) for task in firsts)
+        return self._ids[key]
 
     def _emitted(self, task: EventTask, name: str) -> str:
         """`<task_id> emits <event>`: runs when the task completes and does not say that the event has not occurred."""
@@ -234,7 +258,13 @@ class _Gates:
         while id in self.tasks or id in self.nodes:
             id += "'"
         self._ids[key] = id
-        self.nodes[id] = NodeDef(id=id, type="noop", condition=condition, has_condition=True, place=places.place)
+        self.nodes[id] = NodeDef(
+            id=id,
+            type="noop",
+            condition=condition,
+            has_condition=condition is not None,
+            place=places.place,
+        )
         return id
 
 

@@ -14,7 +14,7 @@ Json: TypeAlias = Any
 """Plain JSON data."""
 
 ChangeKind: TypeAlias = Literal["added", "removed", "changed"]
-ChangeOf: TypeAlias = Literal["definition", "node", "edge"]
+ChangeOf: TypeAlias = Literal["definition", "node", "setting", "edge"]
 
 _SIGNS: Final[dict[ChangeKind, str]] = {"added": "+", "removed": "-", "changed": "~"}
 _LONGEST: Final = 60
@@ -40,9 +40,9 @@ _FIELDS: Final = (
 class Change(msgspec.Struct, frozen=True):
     """One difference.
 
-    `of` says what it is a part of, and `name` which: for a node its id behind those of its containers
-    (`each.do.page`), for an edge `a:error → b`. `path` is where in the definition it stands. `before` and `after` are
-    the values; None for what is not there.
+    `of` says what it is: a whole node or edge, a setting of a node, or something else in the definition. `name` is the
+    node's id behind those of its containers (`each.do.page`), or an edge as `a:error → b`. `path` is where in the
+    definition it stands. `before` and `after` are the values; None for what is not there.
     """
 
     kind: ChangeKind
@@ -56,10 +56,10 @@ class Change(msgspec.Struct, frozen=True):
         sign = _SIGNS[self.kind]
         if self.of == "edge":
             return f"{sign} edge {self.name}" + ("" if self.kind != "changed" else f": {self._values()}")
-        if self.of == "node" and self.kind != "changed":
+        if self.of == "node":
             type = (self.after or self.before or {}).get("type", "")
             return f"{sign} node {self.name} ({type})"
-        place = f"node {self.name}: {self.path}" if self.of == "node" else self.path
+        place = f"node {self.name}: {self.path}" if self.of == "setting" else self.path
         return f"{sign} {place}: {self._values()}"
 
     def _values(self) -> str:
@@ -101,13 +101,13 @@ def _bodies(old: BodyDef, new: BodyDef, path: str, above: str) -> Iterator[Chang
     for id, node in old.nodes.items():
         if id not in new.nodes:
             yield Change("removed", "node", f"{above}{id}", f"{path}.nodes{segment(id)}", before=_written(node))
-    yield from _values("node" if above else "definition", above.rstrip("."), f"{path}.result", old.result, new.result)
+    yield from _values("setting" if above else "definition", above.rstrip("."), f"{path}.result", old.result, new.result)
     before, after = _edges(old), _edges(new)
     for key, edge in after.items():
         if key not in before:
             yield Change("added", "edge", above + _arrow(edge), f"{path}.edges", after=_written_edge(edge))
         elif _written_edge(before[key]) != _written_edge(edge):
-            values = _written_edge(before[key]), _written_edge(edge)
+            values = _back(before[key]), _back(edge)
             yield Change("changed", "edge", above + _arrow(edge), f"{path}.edges", *values)
     for key, edge in before.items():
         if key not in after:
@@ -117,7 +117,7 @@ def _bodies(old: BodyDef, new: BodyDef, path: str, above: str) -> Iterator[Chang
 def _nodes(old: NodeDef, new: NodeDef, path: str, name: str) -> Iterator[Change]:
     before, after = _written(old), _written(new)
     for key in dict.fromkeys((*after, *before)):
-        yield from _values("node", name, f"{path}{segment(key)}", before.get(key), after.get(key))
+        yield from _values("setting", name, f"{path}{segment(key)}", before.get(key), after.get(key))
     for body in dict.fromkeys((*new.bodies, *old.bodies)):
         inner = f"{path}{segment(body)}"
         yield from _bodies(old.bodies.get(body, BodyDef()), new.bodies.get(body, BodyDef()), inner, f"{name}.{body}.")
@@ -161,9 +161,12 @@ def _written_edge(edge: EdgeDef) -> dict[str, Json]:
     written: dict[str, Json] = {"from": edge.source, "to": edge.target}
     if edge.port != "out":
         written["port"] = edge.port
-    if edge.back:
-        written |= {"back": True} if edge.max_visits is None else {"back": True, "max_visits": edge.max_visits}
-    return written
+    return written | (_back(edge) if edge.back else {})
+
+
+def _back(edge: EdgeDef) -> dict[str, Json]:
+    """How an edge leads back."""
+    return {"back": edge.back} | ({} if edge.max_visits is None else {"max_visits": edge.max_visits})
 
 
 def _arrow(edge: EdgeDef) -> str:

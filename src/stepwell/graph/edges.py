@@ -29,7 +29,7 @@ def needed(form: Form, value: Json, places: Places, target: str, ids: Collection
                     yield EdgeDef(source=source, target=target, port=port, place=at.place)
             case dict():
                 form.known(item, at, "needs", ("from", "port", "back", "max_visits"))
-                yield from _edge(form, {**item, "to": target}, at, ids, "needs")
+                yield from _edge(form, {**item, "to": target}, at, ids, "an edge")
             case _:
                 form.wrong(item, at, "needs must name nodes: id, id:port, or {from, port, back, max_visits}")
 
@@ -112,7 +112,7 @@ def _targets(
                 yield EdgeDef(source=source, target=item, port=port, place=at.place)
             case dict():
                 form.known(item, at, "next", ("to", "port", "back", "max_visits"))
-                yield from _edge(form, {"port": port, **item, "from": source}, at, ids, "next")
+                yield from _edge(form, {"port": port, **item, "from": source}, at, ids, "an edge")
             case _:
                 form.wrong(item, at, "next must name nodes: an id, a list of ids, or {port: id}")
 

@@ -48,12 +48,11 @@ def grown(definition: Definition, nodes: Any, edges: Any) -> dict[str, Any]:  # 
         InvalidDefinition: a node is there already, or the parts are no nodes and edges at all.
     """
     whole = {**definition.canonical}
-    there: Mapping[str, Any] = whole.get("nodes") or {}  # Any: JSON
-    given = _by_id(nodes)
-    taken = [id for id in given if id in there]
+    given = _listed(nodes)
+    taken = [one["id"] for one in given if one["id"] in definition.body.nodes]
     if taken:
         raise _wrong("node-taken", f"there is a node {taken[0]!r} already; a patch only adds", "give it another id")
-    whole["nodes"] = {**there, **given}
+    whole["nodes"] = [*whole["nodes"], *given]
     if edges:
         if not isinstance(edges, list):
             raise _wrong("not-edges", "edges are a list of {from, port, to}", "write edges: [{from: a, to: b}]")
@@ -61,11 +60,11 @@ def grown(definition: Definition, nodes: Any, edges: Any) -> dict[str, Any]:  # 
     return whole
 
 
-def _by_id(nodes: Any) -> dict[str, Any]:  # Any: JSON
-    if isinstance(nodes, Mapping):
-        return dict(nodes)
+def _listed(nodes: Any) -> list[dict[str, Any]]:  # Any: JSON
+    if isinstance(nodes, Mapping) and all(isinstance(one, Mapping) for one in nodes.values()):
+        return [{"id": id, **one} for id, one in nodes.items()]
     if isinstance(nodes, list) and all(isinstance(one, dict) and isinstance(one.get("id"), str) for one in nodes):
-        return {one["id"]: {key: value for key, value in one.items() if key != "id"} for one in nodes}
+        return nodes
     raise _wrong("not-nodes", "nodes are a mapping from ids to nodes, or a list of nodes with ids", "write nodes: {…}")
 
 

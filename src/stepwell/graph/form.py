@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
@@ -25,6 +26,8 @@ MOST: Final = 1000
 """Problems that are noted; who has more has seen enough."""
 
 _SHOWN: Final = 60
+_GUESSES: Final = 200
+_CANDIDATES: Final = 3000
 _UNITS: Final = (("s", 1_000_000), ("ms", 1000), ("us", 1))
 
 
@@ -45,6 +48,7 @@ class Form:
         self.findings = findings
         self.types = types
         self.tasks = tasks
+        self._guesses = 0
 
     def say(self, code: str, places: Places, message: str, hint: str = "", *, warning: bool = False) -> None:
         """Note a problem, after `MOST` of them only that there are more."""
@@ -54,10 +58,10 @@ class Form:
         elif noted == MOST:
             self.findings.add("too-many-problems", places.place, f"and more: {MOST:,} problems are shown")
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no more problems are noted."""
-        return len(self.findings.problems) > MOST
+    def near(self, word: object, known: Iterable[str]) -> str:
+        """`did_you_mean`, as long as not too much has been guessed already."""
+        self._guesses += 1
+        return did_you_mean(word, known) if self._guesses <= _GUESSES else ""
 
     def mapping(self, value: Json, places: Places, what: str) -> dict[str, Json] | None:
         """A mapping."""
@@ -100,7 +104,7 @@ class Form:
         """One of some words."""
         if isinstance(value, str) and value in among:
             return value
-        self.wrong(value, places, f"{what} must be {either(among)}", did_you_mean(value, among))
+        self.wrong(value, places, f"{what} must be {either(among)}", self.near(value, among))
         return None
 
     def duration(self, value: Json, places: Places, what: str, *, template: bool = False) -> str | None:
@@ -151,21 +155,21 @@ class Form:
         if not isinstance(items, list):
             self.wrong(value, places, f"{what} must be text, or a list of it")
             return None
-        found: list[str] = []
+        found: dict[str, None] = {}  # in order, each once
         for index, item in enumerate(items):
             at = places.of(index) if items is value else places
             text = self.text(item, at, f"each of {what}")
             if text in found:
                 self.say("given-twice", at, f"{what}: {text!r} is given twice", "take one away")
             elif text is not None:
-                found.append(text)
-        return found
+                found[text] = None
+        return [*found]
 
     def known(self, given: Iterable[str], places: Places, what: str, keys: Collection[str]) -> None:
         """Note every key that is none of `keys`."""
         for key in given:
             if key not in keys:
-                hint = did_you_mean(key, keys) if not self.is_full else ""
+                hint = self.near(key, keys)
                 hint = hint or (f"it may have: {', '.join(keys)}" if len(keys) <= 12 else "")
                 self.say("unknown-key", places.of(key), f"{what} has no key {key!r}", hint)
 
@@ -193,7 +197,8 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     """A hint with the nearest known word, or an empty one."""
     if not isinstance(word, str) or len(word) > 100:
         return ""
-    near = difflib.get_close_matches(word, [*known], n=1) or [one for one in known if one == word.lower()]
+    words = [*islice(known, _CANDIDATES)]
+    near = difflib.get_close_matches(word, words, n=1) or [one for one in words if one == word.lower()]
     return f"did you mean {near[0]!r}?" if near else ""
 
 

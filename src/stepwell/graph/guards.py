@@ -14,14 +14,20 @@ from typing import Final
 ALWAYS: Final = 0
 """The root: whenever the body runs and does not fail."""
 
+_PARTS: Final = 64
+"""Of a guard with more parts than so many they are not kept."""
+
 NEVER: Final = -1
 """The guard of what cannot run; it is in no tree."""
 
 
 class Guards:
-    """The guards of one body. `origin[guard]` is the (node, port) that it stands for, or None."""
+    """The guards of one body. `origin[guard]` is the (node, port) that it stands for, or None.
 
-    __slots__ = ("_depth", "_jump", "_named", "_parent", "origin")
+    `parts[guard]` are the guards of which one at least holds when `guard` does, and which imply it.
+    """
+
+    __slots__ = ("_depth", "_jump", "_named", "_parent", "origin", "parts")
 
     def __init__(self) -> None:
         self._parent = [ALWAYS]
@@ -29,6 +35,7 @@ class Guards:
         self._jump = [ALWAYS]
         self._named: dict[tuple[str, frozenset[int]], int] = {}
         self.origin: list[tuple[int, str] | None] = [None]
+        self.parts: dict[int, frozenset[int]] = {}
 
     def below(self, parent: int, origin: tuple[int, str] | None = None) -> int:
         """A new guard, which holds in some cases of `parent`."""
@@ -41,8 +48,18 @@ class Guards:
         self.origin.append(origin)
         return len(self._parent) - 1
 
-    def named(self, kind: str, parts: frozenset[int], parent: int) -> int:
-        """The guard of a combination of guards; the same one whenever it is asked for again."""
+    def either(self, parts: frozenset[int], parent: int) -> int:
+        """The guard of what holds when one of some does; the same one whenever it is asked for again."""
+        found = self._named_as("or", parts, parent)
+        if len(parts) <= _PARTS:
+            self.parts[found] = parts
+        return found
+
+    def both(self, parts: frozenset[int], parent: int) -> int:
+        """The guard of what holds when all of some do; the same one whenever it is asked for again."""
+        return self._named_as("and", parts, parent)
+
+    def _named_as(self, kind: str, parts: frozenset[int], parent: int) -> int:
         known = self._named.get((kind, parts))
         if known is None:
             known = self._named[kind, parts] = self.below(parent)

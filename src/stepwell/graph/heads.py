@@ -120,11 +120,12 @@ def _vars(form: Form, value: Json, places: Places) -> dict[str, Json] | None:
 
 def _names(form: Form, value: Json, places: Places, what: str) -> tuple[str, ...]:
     found = form.texts(value, places, what) or []
-    items = value if isinstance(value, list) else [value]
-    for name in found:
-        if not re.match(NAME, name):
-            at = places.of(items.index(name)) if isinstance(value, list) else places
-            form.wrong(name, at, f"{what} are names of letters, digits and _", code="wrong-name")
+    for index, name in enumerate(value if isinstance(value, list) else [value]):
+        if isinstance(name, str) and name.strip() and not re.match(NAME, name):
+            at = places.of(index) if isinstance(value, list) else places
+            form.wrong(
+                name, at, f"{what}: a name has letters, digits and _, and begins with no digit", code="wrong-name"
+            )
     return tuple(found)
 
 
@@ -182,9 +183,8 @@ def _trigger_key(form: Form, key: str, value: Json, places: Places) -> Json:
         form.wrong(text, places, "webhook must be a path that begins with /", code="wrong-trigger")
         return None
     if text is not None and key == "secret" and not re.match(SECRET, text):
-        hint = "secrets do not stand in definitions"
-        message = "secret must name where it is: env.NAME or secret.NAME"
-        form.wrong(text, places, message, hint, code="wrong-trigger")
+        message = "secret must say where it is found: env.NAME or secret.NAME"  # what stands here may be one: not shown
+        form.say("wrong-trigger", places, message, "secrets do not stand in definitions")
         return None
     return text
 

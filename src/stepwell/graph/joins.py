@@ -25,9 +25,14 @@ class Arrival(NamedTuple):
 
 
 class Joins:
-    """The joins of one body. `ways[node]` is the number of ports of which a node is left by one, where it matters."""
+    """The joins of one body.
 
-    def __init__(self, reached: Reached, tree: Guards, guards: list[int]) -> None:
+    `ways[node]` is the number of ports of which a node is left by one, where it matters. `awaited` are the facts that
+    say of nodes that they have ended or were skipped.
+    """
+
+    def __init__(self, reached: Reached, tree: Guards, guards: list[int], awaited: int) -> None:
+        self.awaited = awaited
         self.reached = reached
         self.tree = tree
         self.guards = guards
@@ -51,7 +56,7 @@ class Joins:
         if len(alive) == 1:
             return alive[0].guard, alive[0].facts
         if kind in ("any", "each") or (kind == "first" and wanted == 1):
-            return self._either(alive), _all_say(alive)
+            return self.either([one.guard for one in alive]), _all_say(alive)
         if kind in ("all", "general"):
             return self._all(alive)
         if wanted == len(alive):
@@ -66,20 +71,18 @@ class Joins:
 
     # -- kinds ------------------------------------------------------------------------------------------------------
 
-    def _either(self, alive: Sequence[Arrival]) -> int:
-        """The guard of what runs when one of them comes."""
-        items: dict[int, int] = dict.fromkeys((one.guard for one in alive), 0)
-        self._add_completed(items)
-        return self._over(items)
+    def either(self, guards: Sequence[int]) -> int:
+        """The guard of what runs when one of these holds."""
+        return self._over(dict.fromkeys((guard for guard in guards if guard != NEVER), 0))
 
     def _all(self, alive: Sequence[Arrival]) -> tuple[int, int]:
         """Every edge has said whether it is live: those that are sure to be add what they say."""
         items: dict[int, int] = {}
         for one in alive:
             items[one.guard] = items.get(one.guard, 0) | one.facts
-        self._add_completed(items)
         guard = self._over(items)
-        return guard, _all_say(alive) | items.get(guard, 0)
+        awaited = reduce(int.__or__, (one.facts for one in alive)) & self.awaited
+        return guard, _all_say(alive) | items.get(guard, 0) | awaited
 
     def _together(self, node: int, alive: Sequence[Arrival]) -> tuple[int, int]:
         """All must be live."""
@@ -89,12 +92,19 @@ class Joins:
             return NEVER, -1
         if len(bottoms) == 1:
             return bottoms[0], facts
-        return self.tree.named("and", frozenset(bottoms), bottoms[0]), facts
+        return self.tree.both(frozenset(bottoms), bottoms[0]), facts
 
     def _over(self, items: dict[int, int]) -> int:
-        meet = reduce(self.tree.meet, items)
-        tops = self.tree.tops(frozenset(items), meet)
-        return next(iter(tops)) if len(tops) == 1 else self.tree.named("or", tops, meet)
+        """The guard of what runs when one of the items holds; what holds then is added to them."""
+        whole = [guard for guard in items if guard in self.tree.parts]
+        for guard in whole:
+            for part in self.tree.parts[guard]:
+                items[part] = items.get(part, 0) | items[guard]
+        self._add_completed(items)
+        single = frozenset(items).difference(whole)
+        meet = reduce(self.tree.meet, single)
+        tops = self.tree.tops(single, meet)
+        return next(iter(tops)) if len(tops) == 1 else self.tree.either(tops, meet)
 
     def _add_completed(self, items: dict[int, int]) -> None:
         """Where edges come from all ports by which a node is left, they are as good as the node itself."""

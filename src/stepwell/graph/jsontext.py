@@ -15,7 +15,7 @@ from stepwell.graph.walking import Json, Walk
 _TOKEN: Final = re.compile(
     r"[ \t\n\r]*(?:"
     r"(?P<sign>[{}\[\],:])"
-    r'|(?P<text>"[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*")'
+    r'|(?P<text>"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+")'
     r"|(?P<number>-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?(?![0-9A-Za-z_.+-]))"
     r"|(?P<word>true|false|null)(?![A-Za-z0-9_])"
     r"|(?P<odd>-?(?:NaN|Infinity)(?![A-Za-z0-9_]))"

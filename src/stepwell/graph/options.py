@@ -62,12 +62,14 @@ def node_options(form: Form, given: Mapping[str, Json], places: Places) -> dict[
 def retry(form: Form, value: Json, places: Places) -> dict[str, Json] | None:
     """`retry`, of a node or of the defaults."""
     if isinstance(value, int) and not isinstance(value, bool):
-        value = {"attempts": value}
-    given = form.mapping(value, places, "retry (a number of attempts, or more)")
-    if given is None:
+        attempts = form.whole(value, places, "retry", 1)
+        return None if attempts is None else {"attempts": attempts}
+    if not isinstance(value, dict):
+        message = "retry must be a number of attempts, or a mapping with attempts, first, backoff and others"
+        form.wrong(value, places, message)
         return None
-    form.known(given, places, "retry", _RETRY)
-    checked = {name: check(form, given[name], places.of(name)) for name, check in _RETRY.items() if name in given}
+    form.known(value, places, "retry", _RETRY)
+    checked = {name: check(form, value[name], places.of(name)) for name, check in _RETRY.items() if name in value}
     return {name: one for name, one in checked.items() if one is not None and one != []}
 
 

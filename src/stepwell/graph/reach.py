@@ -9,7 +9,7 @@ to, which is a warning.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -25,7 +25,7 @@ _ALONE: Final = ("each", "threads", "when")
 """Joins that mean something where one edge leads too."""
 
 
-class Link(NamedTuple):
+class Link(msgspec.Struct, frozen=True, gc=False):
     """An edge by the numbers of its nodes."""
 
     source: int

@@ -37,6 +37,8 @@ def retry_of(*given: Mapping[str, Any] | None) -> Retry | None:  # Any: JSON, as
     whole: dict[str, Any] = {key: value for layer in layers for key, value in layer.items()}  # Any: as above
     plain = {key: whole[key] for key in ("attempts", "first", "backoff", "max", "jitter") if key in whole}
     made = NamedRetry(**plain)
+    if "max" not in whole:  # a first pause that is longer than the longest by default is meant
+        made.max = max(made.max, made.first)
     made.retry_on = _names(whole.get("only", ()))
     made.never_on = _names(whole.get("never", ()))
     return made

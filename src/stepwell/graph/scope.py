@@ -87,7 +87,7 @@ class _Scoping:
             more = inside if name == "do" else ()
             scoped[name], uses = self.body(reached, given_to(node, name), more, node.at("do.result"))
             moment: Moment = "undo" if name == COMPENSATE else "fire"
-            free += [use._replace(moment=moment, forgives=False) for use in uses]
+            free += [msgspec.structs.replace(use, moment=moment, forgives=False) for use in uses]
         return scoped, free
 
     def _sort(
@@ -182,7 +182,7 @@ class _Checks:
     def _is_there(
         self, certain: Certain, facts: int, target: int, node: int, use: Use, path: tuple[str | int, ...]
     ) -> bool:
-        if certain.is_done(facts, target):
+        if certain.is_done(facts, target, node):
             return not self._is_soft(target, path) or use.reference.defaulted
         return certain.has_failed(facts, target) and path[:1] == (ERROR,)
 

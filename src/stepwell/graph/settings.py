@@ -93,7 +93,9 @@ class SettingsCheck:
             if name not in self._infos:
                 self._infos[name] = None
                 hint = "give the modules that define the tasks to have this checked"
-                self.say.warning("unknown-task", place, f"{node.id}: no tasks are known here, nor is {name!r}", hint)
+                self.say.warning(
+                    "unknown-task", place, f"{node.id}: task {name!r} cannot be checked: no tasks are known", hint
+                )
             return
         if name not in self._infos:
             self._infos[name] = self.tasks.get(name)

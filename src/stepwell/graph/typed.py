@@ -15,12 +15,12 @@ a setting `inputs`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
 from stepwell.errors import DefinitionError
-from stepwell.graph.form import Form, Json, did_you_mean, is_template, shown
+from stepwell.graph.form import Form, Json, did_you_mean, either, is_template, shown
 from stepwell.graph.places import Places
 from stepwell.nodes.parts import settings as parts
 from stepwell.nodes.protocol import NodeType
@@ -115,7 +115,7 @@ class Typing:
         if facts is None:
             if name:
                 known = sorted({*self.names, *self.form.tasks})
-                hint = did_you_mean(name, known) or f"the node types are: {', '.join(sorted(self.names))}"
+                hint = self.form.near(name, known) or f"the node types are: {', '.join(sorted(self.names))}"
                 at = places.of("type") if "type" in given else places
                 self.form.say("unknown-node-type", at, f"there is no node type or task {name!r}", hint)
             return Typed(name, None, {}, places)
@@ -146,7 +146,7 @@ class Typing:
             self.form.say("several-types", places.of(found[1]), message, "make two nodes, or write type: …")
             return ""
         odd = [key for key in given if key not in NODE_KEYS]
-        hints = [hint for key in odd[:10] if (hint := did_you_mean(key, self.names))]
+        hints = [hint for key in odd[:10] if (hint := self.form.near(key, self.names))]
         hint = hints[0] if hints else "write type: …, or the type's name as a key, such as task: fetch"
         self.form.say("no-type", places.of(odd[0]) if odd and hints else places, "this node has no type", hint)
         return ""
@@ -204,12 +204,12 @@ class Typing:
                     yield key, value, at
             elif key not in NODE_KEYS and (key != name or "type" in given):
                 near = [*facts.settings, *sorted(NODE_KEYS)]
-                hint = did_you_mean(key, near) if not self.form.is_full else ""
+                hint = self.form.near(key, near)
                 self.form.say("unknown-key", at, f"a node of type {name} has no key {key!r}", hint)
 
     def _unknown(self, facts: Facts, keys: list[str], places: Places) -> None:
         for key in keys:
-            hint = did_you_mean(key, facts.settings) if not self.form.is_full else ""
+            hint = self.form.near(key, facts.settings)
             hint = hint or f"it has: {', '.join(facts.settings) or 'none'}"
             self.form.say("unknown-setting", places.of(key), f"{facts.type.name} has no setting {key!r}", hint)
 
@@ -228,7 +228,7 @@ class Typing:
             except msgspec.ValidationError as error:
                 text, _, inner = str(error).partition(" - at `$")
                 message = f"{facts.type.name}: the setting {name!r}{inner.rstrip('`')} {_in_words(text)}"
-                self.form.say("wrong-setting", at, message)
+                self.form.say("wrong-setting", at, message, _choices(hint, value))
 
 
 def has_template(value: Json) -> bool:
@@ -242,6 +242,13 @@ def has_template(value: Json) -> bool:
             return any(has_template(one) for one in value)
         case _:
             return False
+
+
+def _choices(hint: object, value: Json) -> str:
+    """The words that a setting of fixed words takes."""
+    kinds = (hint, *get_args(hint))
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    return did_you_mean(value, words) or (f"it is {either(words)}" if words else "")
 
 
 _WORDS: Final = {
@@ -261,6 +268,7 @@ def _in_words(text: str) -> str:
     if not text.startswith(_EXPECTED):
         return f"does not fit: {text[:1].lower()}{text[1:]}"
     wanted, _, found = text.removeprefix(_EXPECTED).partition("`")
-    kinds = " or ".join(_WORDS.get(kind.strip(), kind.strip()) for kind in wanted.split("|"))
+    names = [kind.strip() for kind in wanted.split("|")]
+    kinds = " or ".join(_WORDS.get(kind, kind) for kind in names if kind != "int" or "float" not in names)
     got = found.removeprefix(", got `").rstrip("`")
     return f"must be {kinds}" + (f", found {_WORDS.get(got, got)}" if got else "")

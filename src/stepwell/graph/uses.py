@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -22,7 +22,7 @@ Moment: TypeAlias = Literal["fire", "join", "end", "before", "undo"]
 body runs for the first time, or when the node is undone."""
 
 
-class Use(NamedTuple):
+class Use(msgspec.Struct, frozen=True, gc=False):
     """One lookup: what, by which part of which node (or of a definition, at a place), and when.
 
     `forgives`: what is not there is null to it. `where` is the body in which it is written.
@@ -53,7 +53,7 @@ class Use(NamedTuple):
         return self.holder.id if isinstance(self.holder, NodeDef) else ""
 
 
-class Compiled(msgspec.Struct, frozen=True):
+class Compiled(msgspec.Struct, frozen=True, gc=False):
     """The expressions of one node. `values` are those of its options, such as `cache.key`, by their names there.
 
     `uses` are all lookups at the node, `inside` those of a loop's conditions, which see the body.

@@ -107,6 +107,8 @@ def _sinks(reached: Reached) -> tuple[int, ...]:
         if ins and all(link.port in _HANDLED or link.source in handlers for link in ins):
             handlers.add(node)
     for node, outs in enumerate(reached.outs):
+        if not reached.ways[node]:  # it fails, or ends its body: it never has an output that would be the result
+            continue
         if all(links[number].back or links[number].port in _HANDLED for number in outs):
             last.append(node)
     return tuple(node for node in last if node not in handlers) or tuple(last)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -18,7 +18,8 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `type` is the class as `module.qualname` (`ValueError` for builtins); `kinds` are the same for its base
     classes, nearest first, so that a handler can match by class without importing anything. `retryable` is false
-    when no further attempt may help, `timed_out` is true when a time limit ended it.
+    when no further attempt may help, `timed_out` is true when a time limit ended it. `details` is what the error says
+    for programs, as JSON; `retry_after` is how many microseconds to wait at least before a further attempt.
     """
 
     type: str
@@ -28,6 +29,8 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     retryable: bool = True
     timed_out: bool = False
     cause: Failure | None = None
+    details: Any = None  # Any: JSON
+    retry_after: int | None = None
 
     def summary(self) -> str:
         """One line: type and message."""

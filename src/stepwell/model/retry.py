@@ -55,12 +55,13 @@ class Retry:
     def retry_at(self, failure: Failure, attempt: int, *, now: int, started_at: int, chance: float) -> int | None:
         """When attempt `attempt + 1` starts, given that `attempt` failed at `now`; None when there is none.
 
-        `started_at` is when the first attempt began and `chance` a number from [0, 1); times in microseconds.
+        `started_at` is when the first attempt began and `chance` a number from [0, 1); times in microseconds. What
+        the failure says to wait at least is waited, also beyond `max`.
         """
         if attempt >= self.attempts or not failure.retryable or not self._deserves(failure):
             return None
         bound = min(float(self.max), self.first * self.backoff ** min(attempt - 1, 1000))
-        at = now + round(bound * chance if self.jitter else bound)
+        at = now + max(round(bound * chance if self.jitter else bound), failure.retry_after or 0)
         if self.max_elapsed is not None and at - started_at > self.max_elapsed:
             return None
         return at

@@ -143,6 +143,11 @@ class State(msgspec.Struct, gc=False):
     patch_blob: str = ""
 
     @property
+    def has_patch(self) -> bool:
+        """Whether it is a run of a graph with a definition of its own."""
+        return bool(self.patch_blob or bytes(self.patch))
+
+    @property
     def status(self) -> Status:
         """The run's status as these facts give it."""
         if self.ended is not None:

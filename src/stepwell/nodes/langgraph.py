@@ -51,7 +51,8 @@ class LangGraphSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class LangGraphNode(NodeType):
-    """Runs a compiled LangGraph graph that the program has registered: `Stepwell(langgraphs={"agent": graph})`.
+    """Runs a compiled LangGraph graph that the program has registered, as `Stepwell(node_types=[…])` is told with
+    `LangGraphNode({"support-agent": graph})` of `stepwell.nodes.langgraph`.
 
     Its checkpoints are in the store, each written before the graph goes on. After a crash, or when an attempt is tried
     again, the graph goes on where it was: its nodes that had finished are not run again. Each `interrupt()` becomes an
@@ -75,15 +76,19 @@ class LangGraphNode(NodeType):
     Settings = LangGraphSettings
     main = "graph"
 
-    def __init__(self, graphs: Graphs | None = None) -> None:
-        self._graphs = graphs
+    def __init__(self, graphs: Graphs | Mapping[str, Any] | None = None) -> None:  # Any: LangGraph's Pregel
+        """With the graphs that nodes may name; without, none runs, and names are not checked.
+
+        `graphs` can be added to and taken from while an engine runs.
+        """
+        self.graphs = graphs if isinstance(graphs, Graphs) or graphs is None else Graphs(graphs)
 
     def check(self, settings: Mapping[str, Any], say: Callable[[str, str], None]) -> None:  # Any: JSON
         """The graph is registered, and the configuration leaves the thread alone."""
         graph, config = settings.get("graph"), settings.get("config")
-        if self._graphs is not None and isinstance(graph, str) and not is_template(graph):
-            if graph not in self._graphs.names():
-                say("graph", self._graphs.unknown(graph))
+        is_known = self.graphs is None or not isinstance(graph, str) or is_template(graph)
+        if self.graphs is not None and not is_known and graph not in self.graphs.names():
+            say("graph", self.graphs.unknown(str(graph)))
         if isinstance(config, Mapping):
             for problem in _problems(config):
                 say("config", problem)
@@ -94,7 +99,7 @@ class LangGraphNode(NodeType):
         Raises:
             DefinitionError: the graph is not registered, LangGraph is not installed, or the configuration is wrong.
         """
-        graph = (self._graphs or Graphs()).get(settings.graph)
+        graph = (self.graphs or Graphs()).get(settings.graph)
         for problem in _problems(settings.config):
             raise DefinitionError(f"step {context.step}: config: {problem}")
         try:

@@ -17,7 +17,7 @@ from stepwell.nodes.parts.answers import failed
 from stepwell.nodes.parts.errors import HttpError, HttpNoAnswer, HttpRefused, HttpTimedOut, NodeFailed
 from stepwell.nodes.parts.llm_answers import Answer, parsed
 from stepwell.nodes.parts.llm_errors import ModelError
-from stepwell.nodes.parts.llm_events import DONE, Event, Events, chunks, told
+from stepwell.nodes.parts.llm_events import DONE, Event, Events, chunk
 from stepwell.nodes.parts.redaction import Redactor
 from stepwell.nodes.parts.requests import Auth, Body, outgoing
 from stepwell.nodes.parts.rules import is_template
@@ -152,20 +152,27 @@ class LlmNode(NodeType):
             DefinitionError: the request cannot be sent so.
         """
         content = _content(settings)
-        key = context.secrets.get(settings.api_key, settings.api_key)
-        redactor = Redactor([*context.secrets.values(), key])
+        known = context.secrets
+        key = known.get(settings.api_key, settings.api_key)
+        redactor = Redactor([*known.values(), key])
         body = msgspec.json.encode(content).decode()
         if redactor.text(body) != body:
-            raise DefinitionError("llm: a secret is in what the model would be asked, which might repeat it; leave it out")
+            raise DefinitionError(
+                "llm: a secret is in what the model would be asked, which might repeat it; leave it out"
+            )
         request = outgoing(
             method="POST",
             url=f"{settings.base_url.rstrip('/')}/chat/completions",
             params={},
-            headers={"Accept": "text/event-stream, application/json", "Accept-Encoding": "identity", **settings.headers},
+            headers={
+                "Accept": "text/event-stream, application/json",
+                "Accept-Encoding": "identity",
+                **settings.headers,
+            },
             auth=Auth(bearer=key) if key else None,
             body=Body(json=content),
             idempotency_key="",
-            secrets=tuple(context.secrets.values()),
+            secrets=tuple(known.values()),
         )
         wire = sending.Wire(
             allow=self._allowed() if settings.allow_private else None,
@@ -237,11 +244,10 @@ async def _pieces(response: httpx2.Response) -> AsyncIterator[tuple[dict[str, An
         for event in events.feed(data):
             if event.data.strip() == DONE:
                 return
-            for chunk in chunks(event):
-                yield chunk, "delta"
+            yield chunk(event), "delta"
     for event in events.end():
-        for chunk in chunks(event) if event.data.strip() != DONE else ():
-            yield chunk, "delta"
+        if event.data.strip() != DONE:
+            yield chunk(event), "delta"
 
 
 async def _whole(response: httpx2.Response) -> AsyncIterator[tuple[dict[str, Any], str]]:  # Any: JSON
@@ -253,11 +259,10 @@ async def _whole(response: httpx2.Response) -> AsyncIterator[tuple[dict[str, Any
     if data.lstrip()[:5] in (b"data:", b"event"):
         events = Events()
         for event in [*events.feed(data), *events.end()]:
-            for chunk in chunks(event) if event.data.strip() != DONE else ():
-                yield chunk, "delta"
+            if event.data.strip() != DONE:
+                yield chunk(event), "delta"
         return
-    for chunk in chunks(Event("", data.decode("utf-8", "replace").strip())):
-        yield chunk, "message"
+    yield chunk(Event("", data.decode("utf-8", "replace").strip())), "message"
 
 
 async def _refusal(response: httpx2.Response, place: str, redactor: Redactor) -> NodeFailed:

@@ -158,7 +158,7 @@ class _Blueprint:
     ) -> str:
         """Draw a container's bodies; gives the join from which its edges leave."""
         ends: list[tuple[str, bool]] = []
-        for name, body in inner.items():
+        for name, body in sorted(inner.items(), key=lambda one: one[0] != "do"):
             if node.type == "try" and name == "finally":
                 continue
             box = group if len(inner) == 1 else self._group(name, group)

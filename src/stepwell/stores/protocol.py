@@ -52,6 +52,7 @@ MessageKind: TypeAlias = Literal[
     "withdraw",
     "reassign",
     "upgrade",
+    "patch",
     "outcome",
     "input",
 ]

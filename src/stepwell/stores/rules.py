@@ -22,6 +22,7 @@ _VERB: dict[MessageKind, str] = {
     "withdraw": "relieved of an input request",
     "reassign": "asked of others",
     "upgrade": "upgraded",
+    "patch": "patched",
     "outcome": "told of an outcome",
     "input": "given another input",
 }

@@ -63,6 +63,7 @@ class Bench:
     Args:
         workflows: what the engine may take up without being asked for each; what `start` is given is added by itself.
         stubs: what stands for tasks, for tasks by name, or for workflows that are started as child runs.
+        tasks: those that graphs name (see `Stepwell`).
         at: when virtual time begins: a datetime with a time zone, or ISO 8601 text; in January 2027 by default.
         seed: decides what is drawn: the jitter of retries, `ctx.random()`, `ctx.uuid()`.
         limits: how much happens at once.
@@ -77,6 +78,7 @@ class Bench:
         workflows: Iterable[Target] = (),
         *,
         stubs: Mapping[Any, object] | None = None,  # Any: a task of any signature, a workflow, or a name
+        tasks: object = (),
         at: datetime | str | None = None,
         seed: int = 0,
         limits: Limits | None = None,
@@ -93,6 +95,7 @@ class Bench:
             "limits": limits,
             "warm_wait": warm_wait,
             "strict": strict,
+            "tasks": tasks,
             "keep_events": None,  # what cleans up now and then would keep a bench from ever being idle
             "grace": 0,
         }

@@ -363,7 +363,10 @@ class History(Looking):
         taken = [await self._moment_of(store, row.run_id) for row in rows]
         digests = {digest for one in taken for digest in snapshots.digests_in(one)}
         blobs = {digest: await store.blob(digest) for digest in sorted(digests)}
-        return snapshots.write(taken, blobs, at=self._clock.now())
+        versions = sorted(set().union(*map(snapshots.versions_of, taken)))
+        found = [await self.store.definition(name, digest) for name, digest in versions if digest]
+        definitions = [one for one in found if one is not None]
+        return snapshots.write(taken, blobs, at=self._clock.now(), definitions=definitions)
 
     async def _below(self, top: RunRow) -> list[RunRow]:
         found, known = [], {top.run_id}
@@ -408,6 +411,9 @@ class History(Looking):
         for run in runs:
             await self._refuse_taken(run.row.run_id)
         now = self._clock.now()
+        for definition in snapshot.definitions:
+            if await self.store.definition(definition.name, definition.digest) is None:
+                await self.store.put_definition(snapshots.new_definition(definition, now))
         for run in reversed(runs):  # a parent begins to move when its children are there
             await self._create_begun(snapshots.new_run(run, snapshot.blobs, now), self.store)
         return self.handle(runs[0].row.run_id)

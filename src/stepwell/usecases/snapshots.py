@@ -6,7 +6,8 @@
 
 `runs` begins with the run that was exported; with it come those that it started, if they were asked for. Each has its
 row, its entries as `stepwell journal --json` shows them, and the messages that it had not consumed; `blobs` has large
-payloads in base64, by their content hash. `checksum` is the content hash of the bytes of `content`: a document that was
+payloads in base64, by their content hash; `definitions` has the versions of deployed workflows that they are of.
+`checksum` is the content hash of the bytes of `content`: a document that was
 edited, or only laid out anew, is refused.
 """
 
@@ -20,11 +21,14 @@ import msgspec
 from stepwell.engine.questions import open_waits
 from stepwell.errors import RequestRefused
 from stepwell.model.codec import content_hash
-from stepwell.model.entries import AnyEntry, RunCreated
+from stepwell.model.entries import AnyEntry, RunCreated, RunUpgraded
 from stepwell.model.lifecycle import SET_ASIDE, TERMINAL
 from stepwell.model.state import replay
+from stepwell.model.versions import digest_of
+from stepwell.stores.definitions import Version
 from stepwell.stores.digests import digests_of
 from stepwell.stores.protocol import Message, MessageKind, NewMessage, NewRun, RunRow, Stored
+from stepwell.stores.tables import DefinitionRow, NewDefinition
 
 FORMAT: Final = "stepwell.snapshot"
 VERSION: Final = 1
@@ -48,12 +52,22 @@ class TakenRun(msgspec.Struct, frozen=True):
     messages: tuple[TakenMessage, ...] = ()
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class TakenDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A version of a deployed workflow; `definition` is its canonical JSON."""
+
+    name: str
+    digest: str
+    definition: msgspec.Raw
+    dialect: str = "stepwell"
+
+
+class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a snapshot holds: runs, the exported one first, and payloads by content hash; `at` in microseconds."""
 
     at: int
     runs: tuple[TakenRun, ...]
     blobs: dict[str, bytes] = {}
+    definitions: tuple[TakenDefinition, ...] = ()
 
 
 class _Envelope(msgspec.Struct, frozen=True):
@@ -83,9 +97,22 @@ def digests_in(run: TakenRun) -> set[str]:
     return found
 
 
-def write(runs: Sequence[TakenRun], blobs: Mapping[str, bytes], *, at: int) -> bytes:
+def versions_of(run: TakenRun) -> set[Version]:
+    """The versions that the run was of, each as a workflow's name and a digest; of workflow functions too."""
+    upgrades = {entry.version for entry in run.entries if isinstance(entry, RunUpgraded)}
+    return {(run.row.workflow, digest_of(version)) for version in (run.row.version, *upgrades)}
+
+
+def write(
+    runs: Sequence[TakenRun],
+    blobs: Mapping[str, bytes],
+    *,
+    at: int,
+    definitions: Sequence[DefinitionRow] = (),
+) -> bytes:
     """The document."""
-    content = msgspec.json.encode(Snapshot(at, tuple(runs), dict(blobs)))
+    kept = tuple(TakenDefinition(one.name, one.digest, msgspec.Raw(one.body), one.dialect) for one in definitions)
+    content = msgspec.json.encode(Snapshot(at, tuple(runs), dict(blobs), kept))
     return msgspec.json.encode(_Envelope(FORMAT, VERSION, content_hash(content), msgspec.Raw(content)))
 
 
@@ -202,6 +229,13 @@ def new_run(run: TakenRun, blobs: Mapping[str, bytes], now: int) -> NewRun:
         messages=tuple(
             NewMessage(row.run_id, one.kind, one.name, _body(one), one.at, by=one.by) for one in run.messages
         ),
+    )
+
+
+def new_definition(taken: TakenDefinition, now: int) -> NewDefinition:
+    """What the store is given for a version that a run of a snapshot is of."""
+    return NewDefinition(
+        name=taken.name, digest=taken.digest, body=bytes(taken.definition), at=now, dialect=taken.dialect
     )
 
 

@@ -7,16 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepwell.authoring.registry import Registry, TaskInfo
+from stepwell.authoring.registry import Registry, TaskInfo, lack_of
 from stepwell.authoring.task import Task
 from stepwell.errors import RequestRefused
-from stepwell.usecases.base import UseCases
+from stepwell.stores.protocol import Filter
+from stepwell.usecases.looking import Looking
+from stepwell.usecases.steering import Steering
 
 if TYPE_CHECKING:
     from stepwell.engine.environments import Environment, Environments
 
 
-class Tasks(UseCases):
+_PAGE = 200
+
+
+class Tasks(Steering, Looking):
     """Tasks by name, while the engine runs; and what is installed for them."""
 
     registry: Registry
@@ -25,7 +30,7 @@ class Tasks(UseCases):
     def add_task(self, tasks: object, *, replace: bool = False) -> list[str]:
         """Let graphs call a task, the tasks of a module, or of an iterable of both; gives their names.
 
-        Runs that were set aside because a task was missing are looked at again. May be called from any thread.
+        Runs that were set aside because such a task was missing are resumed. May be called from any thread.
 
         Raises:
             DefinitionError: another task has one of the names, and `replace` is false; or something is no task.
@@ -85,12 +90,35 @@ class Tasks(UseCases):
             raise RequestRefused(f"there is no task {task!r}; {hint}")
         return known
 
-    def _tasks_changed(self, _name: str, _task: Task[..., Any] | None) -> None:  # Any: whatever it returns
+    def _tasks_changed(self, name: str, task: Task[..., Any] | None) -> None:  # Any: whatever it returns
         """Have the engine look again at what it could not drive."""
         engine = self._engine
         if engine is None:
             return
+
+        def look() -> None:
+            engine.claims.look()
+            if task is not None:
+                engine.chore(self._let_go_on(name))
+
         try:
-            engine.loop.call_soon_threadsafe(engine.claims.look)
+            engine.loop.call_soon_threadsafe(look)
         except RuntimeError:  # the loop has closed: the engine is gone
             pass
+
+    async def _let_go_on(self, name: str) -> None:
+        """Resume the runs that were set aside because there was no task of this name."""
+        stuck = [id for id, runner in self.engine.runners.items() if runner.state.pause is not None]
+        page = 0
+        while rows := await self.runs(Filter(status=("stuck",), limit=_PAGE, offset=page * _PAGE)):
+            stuck += [row.run_id for row in rows]
+            page += 1
+        for id in dict.fromkeys(stuck):
+            runner = self.engine.runners.get(id)
+            state = runner.state if runner is not None else await self.state(id)
+            if state.pause is None or not state.pause.reason.startswith(lack_of(name)):
+                continue
+            try:
+                await self.resume(id, by=self.engine.worker, reason=f"task {name!r} was added")
+            except RequestRefused:  # it goes on already, or has ended
+                pass

@@ -57,6 +57,8 @@ class NodeFailed(StepwellError):
             retryable=self.retryable,
             timed_out=isinstance(self, TimeoutError),
             cause=found.cause,
+            details=self.details,
+            retry_after=None if self.retry_after is None else round(self.retry_after * 1_000_000),
         )
 
 

@@ -13,7 +13,12 @@ from stepwell.nodes.parts.budget import LARGEST, Budget, extra, length, shown
 
 
 def evaluate(expression: str, about: object, budget: Budget) -> object:
-    """What a JMESPath expression gives, as the library has it. Raises `ExpressionError`, and `DefinitionError` without it."""
+    """What an expression gives, as the library has it.
+
+    Raises:
+        ExpressionError: it is malformed, fails, or is too costly.
+        DefinitionError: the library is not installed.
+    """
     module = extra("jmespath")
     parsed = compiled(expression)
     try:

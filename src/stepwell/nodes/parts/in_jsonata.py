@@ -15,7 +15,12 @@ from stepwell.nodes.parts.budget import DEEPEST, LARGEST, LONGEST_MATCHED, Budge
 
 
 def evaluate(expression: str, about: object, budget: Budget) -> object:
-    """What a JSONata expression gives, as the library has it. Raises `ExpressionError`, and `DefinitionError` without it."""
+    """What an expression gives, as the library has it.
+
+    Raises:
+        ExpressionError: it is malformed, fails, or is too costly.
+        DefinitionError: the library is not installed.
+    """
     query = compiled(expression)
     errors = _errors()
     frame = query.environment

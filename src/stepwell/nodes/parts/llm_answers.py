@@ -124,9 +124,7 @@ def _text(content: object) -> str:
         return content
     if not isinstance(content, list):
         return ""
-    return "".join(
-        part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
-    )
+    return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
 
 
 def _is_count(found: object) -> bool:

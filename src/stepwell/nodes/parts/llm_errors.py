@@ -37,9 +37,7 @@ class ModelError(NodeFailed):
 
     def with_text(self, text: str, body: str) -> ModelError:
         """The same with other texts."""
-        return ModelError(
-            text, status=self.status, body=body, retryable=self.retryable, retry_after=self.retry_after
-        )
+        return ModelError(text, status=self.status, body=body, retryable=self.retryable, retry_after=self.retry_after)
 
 
 class AnswerUnfit(NodeFailed):

@@ -2,8 +2,8 @@
 
 Source of the format: https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.6. Lines are found in
 the bytes and decoded whole, so that a character cut in two between pieces is no trouble, and a U+2028 in a text ends no
-line. More is taken than the format allows, since endpoints differ: a last event need not end with an empty line, and
-each `data` line of an event that is no JSON as a whole may be a chunk of its own.
+line. More is taken than the format allows, since endpoints differ: no empty line need be behind an event whose data are
+a whole chunk, or that is the last.
 """
 
 from __future__ import annotations
@@ -85,26 +85,28 @@ class Events:
         if field == "event":
             self._name = value
         elif field == "data":
+            if self._data and _is_whole(before := "\n".join(self._data)):  # an empty line was left out
+                yield Event(self._name, before)
+                self._data, self._size = [], 0
             self._data.append(value)
             self._size += len(line)
 
 
-def chunks(event: Event) -> Iterator[dict[str, Any]]:  # Any: JSON
-    """The JSON objects of an event.
+def chunk(event: Event) -> dict[str, Any]:  # Any: JSON
+    """The JSON object of an event.
 
     Raises:
         ModelError: the event says that there is an error, or its data are no JSON object.
     """
-    whole = _decoded(event.data)
-    for found in [whole] if whole is not None or "\n" not in event.data else map(_decoded, event.data.split("\n")):
-        if not isinstance(found, dict):
-            raise ModelError(f"the endpoint sent a chunk that is no JSON object: {event.data[:_SHOWN]!r}")
-        if event.name == "error" or found.get("error"):
-            raise told(found)
-        yield found
+    found = _decoded(event.data)
+    if not isinstance(found, dict):
+        raise ModelError(f"the endpoint sent a chunk that is no JSON object: {event.data[:_SHOWN]!r}")
+    if event.name == "error" or found.get("error"):
+        raise told(found)
+    return found
 
 
-def told(answer: dict[str, Any], *, status: int = 0) -> ModelError:  # Any: JSON
+def told(answer: dict[str, Any]) -> ModelError:  # Any: JSON
     """The error that the endpoint tells of in the middle of an answer; mostly it is worth another attempt."""
     error = answer.get("error", answer)
     parts = error if isinstance(error, dict) else {"message": str(error)}
@@ -115,10 +117,14 @@ def told(answer: dict[str, Any], *, status: int = 0) -> ModelError:  # Any: JSON
     text = str(parts.get("message") or msgspec.json.encode(parts).decode())
     return ModelError(
         f"the endpoint broke its answer off: {text[:2000]}",
-        status=code if isinstance(code, int) else status,
+        status=code if isinstance(code, int) else 0,
         body=msgspec.json.encode(answer).decode()[:2000],
         retryable=not is_final,
     )
+
+
+def _is_whole(data: str) -> bool:
+    return data.strip() == DONE or isinstance(_decoded(data), dict)
 
 
 def _decoded(data: str) -> Any:  # JSON, or None for what is none

@@ -8,12 +8,14 @@ import functools
 import inspect
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from stepwell.errors import DefinitionError
 from stepwell.nodes.protocol import NodeType
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 _UNKNOWN = re.compile(r"unknown field `(.*?)`")
 
@@ -29,20 +31,33 @@ def required(type: NodeType) -> tuple[str, ...]:
 
 
 def read(type: NodeType, rendered: Mapping[str, Any], place: str = "") -> Any:  # Any: JSON in, `type.Settings` out
-    """The settings of a node from plain JSON, templates rendered. Numbers are taken as text where text is wanted.
+    """The settings of a node from plain JSON, templates rendered.
 
     Raises:
         DefinitionError: a setting is unknown, missing or of the wrong type; the text names it, and `place`.
     """
-    given = dict(rendered)
-    for name in _texts(type.Settings):
-        found = given.get(name)
-        if isinstance(found, int | float) and not isinstance(found, bool):
-            given[name] = msgspec.json.encode(found).decode()  # an id from other data, often enough
     try:
-        return msgspec.convert(given, type.Settings)
+        return filled(type.Settings, rendered)
     except msgspec.ValidationError as error:
         raise DefinitionError(f"{place or 'a node'} of type {type.name}: {_explained(type, str(error))}") from None
+
+
+def filled(kind: builtins.type[T], rendered: Any) -> T:  # Any: JSON
+    """Settings from plain JSON: texts are taken as numbers where numbers are wanted, and the other way round.
+
+    Both are usual: environment variables are texts, and ids from elsewhere are numbers as often as not.
+
+    Raises:
+        msgspec.ValidationError: they do not fit.
+    """
+    if isinstance(rendered, dict):
+        numbers = {
+            name: msgspec.json.encode(found).decode()
+            for name in _texts(kind)
+            if isinstance(found := rendered.get(name), int | float) and not isinstance(found, bool)
+        }
+        rendered = {**rendered, **numbers} if numbers else rendered
+    return msgspec.convert(rendered, kind, strict=False)
 
 
 def explained(type: NodeType) -> dict[str, str]:

@@ -13,7 +13,8 @@ from stepwell.authoring.context import AttemptContext, current
 from stepwell.authoring.task import AsyncTask, Task, TaskOptions
 from stepwell.errors import GraphError
 from stepwell.model.shelf import Shelf
-from stepwell.nodes.protocol import NodeType
+from stepwell.nodes.parts.settings import filled
+from stepwell.nodes.protocol import Expand, NodeType, Outcome
 
 
 class Context:
@@ -85,9 +86,9 @@ def action_of(kind: NodeType) -> Task[..., Any]:  # Any: JSON
     ) -> Any:
         attempt = current.get()
         assert isinstance(attempt, AttemptContext), "an action runs in an attempt"
-        filled = msgspec.convert(settings, kind.Settings, strict=False)
+        made = filled(kind.Settings, settings)
         named = {name: os.environ.get(name, "") for name in secrets or ()}
-        result = await kind.run(filled, Context(attempt, step, answers or {}, state, named))
-        return msgspec.to_builtins(result)
+        result = await kind.run(made, Context(attempt, step, answers or {}, state, named))
+        return result if isinstance(result, Outcome | Expand) else msgspec.to_builtins(result)  # it is marked as such
 
     return AsyncTask(act, kind.name, TaskOptions())

@@ -25,7 +25,7 @@ def described(error: BaseException) -> dict[str, object]:
         "message": data.message,
         "timed_out": is_timeout(error),
     }
-    own, details = getattr(error, "type", ""), getattr(error, "details", None)
+    own, details = getattr(error, "type", ""), getattr(error, "details", data.details)
     if isinstance(own, str) and own:
         found["type"] = own
     if details is not None:

@@ -55,7 +55,7 @@ class Extras:
     def of(self, firing: Firing, data: msgspec.Raw) -> StepExtras | None:
         """What a step of this node needs besides its task and input; None for most."""
         node = firing.node
-        secrets = self._secrets_in(bytes(data))
+        secrets = self.secrets_in(bytes(data))
         if node.concurrency is None and not node.rate and node.cache is None and not secrets:
             return None
         slots = []
@@ -76,7 +76,8 @@ class Extras:
             key = f"{node.task or node.type.name}:{content_hash(of)}"
         return StepExtras(tuple(slots), secrets, key, ttl)
 
-    def _secrets_in(self, data: bytes) -> dict[str, str]:
+    def secrets_in(self, data: bytes) -> dict[str, str]:
+        """The secrets of which markers are in a step's input: their names by marker."""
         if self._markers is None:
             names = self._plan.definition.secrets
             self._markers = {marker(self._identity.run_id, name): name for name in names}

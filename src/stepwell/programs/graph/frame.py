@@ -394,20 +394,35 @@ class Frame:
     def grow(self, body: PlanBody) -> None:
         """Take over a body that has further nodes and edges; those that are there have the places that they had."""
         old, self.body = self.body, body
-        self.tokens.grow(body)
+        places = {_key(edge): edge.index for edge in body.edges}
+        now_at = {edge.index: places[_key(edge)] for edge in old.edges}
+        self.tokens.grow(body, now_at)
+        self.visits = {now_at[index]: count for index, count in self.visits.items()}
+        self.told = {now_at[index] for index in self.told}
+        new = set(range(len(body.edges))) - set(now_at.values())
         if self.ending or self.ended:
             return
         self.work += 1
         for node in body.nodes[len(old.nodes) :]:
             if not node.ins:
                 self.enable(node)
-        for edge in body.edges[len(old.edges) :]:
+        for edge in (body.edges[index] for index in sorted(new)):
             ports = self.left_by.get(edge.source)
             if ports is not None:
                 self.tell(edge, edge.port in ports)
             elif edge.source in self.fired_or_skipped():
                 self.tell(edge, False)
         self._less_work()
+
+    def cannot_grow(self, body: PlanBody) -> str:
+        """Why this body cannot be taken over as the run stands now; "" when it can."""
+        old = {_key(edge) for edge in self.body.edges}
+        for edge in body.edges:
+            target = body.nodes[edge.target]
+            begun = edge.target in self.fired or edge.target in self.skipped
+            if _key(edge) not in old and edge.target < len(self.body.nodes) and begun:
+                return f"node {target.id} has begun, or was skipped, already: nothing new can come before it"
+        return ""
 
     def fired_or_skipped(self) -> set[int]:
         """The nodes that are done and were left by no port."""
@@ -457,3 +472,7 @@ class Frame:
         for firing in tuple(self.active):
             firing.stop(drain=drain)
         self._less_work()
+
+
+def _key(edge: PlanEdge) -> tuple[int, str, int, bool]:
+    return edge.source, edge.port, edge.target, edge.back

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from stepwell.authoring.registry import lack_of
 from stepwell.expressions import logic
 from stepwell.model import cloudevents
 from stepwell.model.codec import content_hash
@@ -54,8 +55,8 @@ def _task(firing: Firing, settings: dict[str, Any]) -> None:
     task = program.task_of(firing.node, settings["task"])
     if task is None:
         program.lacks(
-            f"task {settings['task']!r}, which node {firing.path} calls, is not registered in this process: start it "
-            "with the module that has it (--tasks, or tasks=[…]) and resume"
+            f"{lack_of(settings['task'])}node {firing.path} calls it; start the process with the module that has it "
+            "(--tasks, or tasks=[…]) and resume"
         )
         return
     _step(firing, firing.path, task, encoded(settings.get("inputs") or {}, firing.path))
@@ -63,7 +64,9 @@ def _task(firing: Firing, settings: dict[str, Any]) -> None:
 
 def _action(firing: Firing, kind: NodeType, given: dict[str, Any]) -> None:
     path = firing.path if not firing.phase else StepPath(firing.inside(firing.phase), firing.node.id, 1)
-    _step(firing, path, firing.frame.program.tuned(firing.node, action_of(kind)), encoded(given, path))
+    names = firing.frame.program.secrets_in(encoded(given, path))
+    data = encoded({**given, "secrets": names} if names else given, path)
+    _step(firing, path, firing.frame.program.tuned(firing.node, action_of(kind)), data)
 
 
 def _step(firing: Firing, path: StepPath, task: Any, data: msgspec.Raw) -> None:  # Any: a `Task`

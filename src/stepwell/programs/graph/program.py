@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from stepwell.authoring.context import Identity
+from stepwell.authoring.registry import Registry
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow
 from stepwell.errors import ControlFlow, GraphError, StepwellError
@@ -76,6 +77,7 @@ class GraphProgram:
         identity: who the run is.
         input: the run's input, as the journal has it: one JSON object.
         around: the process's tasks, workflows and environment.
+        tasks: those that the graph brings along; they go before the process's own.
         records: what the journal knows; None for a fresh run.
         on_change: overrides the tasks' own policy for this rebuild.
         until: the id of a node of the plan; the run ends when it has completed, and runs only what leads to it.
@@ -88,6 +90,7 @@ class GraphProgram:
         input: msgspec.Raw,
         *,
         around: Surroundings,
+        tasks: Registry | None = None,
         records: Records | None = None,
         on_change: OnChange | None = None,
         until: str = "",
@@ -103,6 +106,7 @@ class GraphProgram:
         self.notes: list[Note] = []
         self.maps: dict[str, tuple[int, int, int]] = {}
         self.around = around
+        self._tasks = tasks
         self.asks = Asks(self.recorded, on_change, self, exact=True)
         self.asks.live = records is None
         self._input = input
@@ -376,7 +380,7 @@ class GraphProgram:
 
     def task_of(self, node: PlanNode, name: str) -> Task[..., Any] | None:  # Any: whatever it returns
         """The task that a node calls, with what the node says about retries and limits."""
-        task = self.around.task(name)
+        task = (None if self._tasks is None else self._tasks.get(name)) or self.around.task(name)
         return None if task is None else self.tuned(node, task)
 
     def tuned(self, node: PlanNode, task: Task[..., Any]) -> Task[..., Any]:  # Any: whatever it returns
@@ -387,6 +391,10 @@ class GraphProgram:
         """What a step of this node needs besides its task and input."""
         return self._extras.of(firing, data)
 
+    def secrets_in(self, data: msgspec.Raw) -> list[str]:
+        """The names of the secrets of which markers are in a step's input."""
+        return sorted(self._extras.secrets_in(bytes(data)).values())
+
     def check_output(self, node: PlanNode, output: object) -> None:
         """See that an output fits the schema that its node gives."""
         self._extras.check(node, output)
@@ -394,6 +402,12 @@ class GraphProgram:
     def workflow_of(self, name: str, version: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
         """The workflow that a node starts a run of."""
         return self.around.workflow(name, version)
+
+    def cannot_patch(self, definition: bytes) -> str:
+        """Why this run cannot go on under a changed definition; "" when it can."""
+        if self._root is None or self.ended:
+            return "the run has not begun, or has ended"
+        return self._root.cannot_grow(self.around.patched(self.plan, definition).body)
 
     # -- changes while it runs ----------------------------------------------------------------------------------
 

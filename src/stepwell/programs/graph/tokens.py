@@ -71,9 +71,13 @@ class Tokens:
             known = self._joins[node.index] = _Joining()
         _RULES[kind](self, node, known, edge, live)
 
-    def grow(self, body: PlanBody) -> None:
-        """The body has further nodes and edges."""
+    def grow(self, body: PlanBody, now_at: Mapping[int, int]) -> None:
+        """The body has further nodes and edges; `now_at` are the new numbers of the old edges."""
         old, self._body = self._body, body
+        self._queues = {now_at[index]: queue for index, queue in self._queues.items()}
+        for join in self._joins.values():
+            join.told = {now_at[index]: live for index, live in join.told.items()}
+            join.queues = {now_at[index]: queue for index, queue in join.queues.items()}
         for index, missing in self._missing.items():
             self._missing[index] = missing + len(body.nodes[index].ins) - len(old.nodes[index].ins)
 

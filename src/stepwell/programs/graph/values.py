@@ -8,6 +8,7 @@ import msgspec
 
 from stepwell.errors import GraphError, Unserialisable
 from stepwell.model.ids import StepPath
+from stepwell.nodes.parts.settings import filled
 from stepwell.programs.asks import check_size
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -45,7 +46,7 @@ def converted(value: object, kind: type[T], path: StepPath) -> T:
         GraphError: they do not fit; the text names node and setting.
     """
     try:
-        return msgspec.convert(value, kind, strict=False)
+        return filled(kind, value)
     except msgspec.ValidationError as error:
         raise GraphError(f"node {path}: the settings do not fit once they are filled in: {error}") from None
 

@@ -1,0 +1,189 @@
+"""Graphs while they run and afterwards: do part of a run again, and let a run go on under a definition of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from stepwell.authoring.graph import made
+from stepwell.engine.verbs import PatchBody
+from stepwell.errors import RequestRefused, WorkflowNotFound
+from stepwell.graph.dirty import Dirty
+from stepwell.graph.expansion import grown
+from stepwell.graph.plan import Plan
+from stepwell.handle import Run
+from stepwell.model.entries import (
+    AnyEntry,
+    DefinitionPatched,
+    NodePassed,
+    RunCreated,
+    RunFailed,
+    RunInputSet,
+    RunStarted,
+    ScopeClosed,
+    ScopeOpened,
+    StateSet,
+    StepSkipped,
+    StepStarted,
+    ValueRecorded,
+)
+from stepwell.model.ids import StepPath
+from stepwell.model.state import State
+from stepwell.model.versions import digest_of
+from stepwell.programs.matching import Records
+from stepwell.usecases.history import History
+
+_FACTS = NodePassed | StepSkipped | ScopeOpened | ScopeClosed | ValueRecorded
+
+
+class Partial(History):
+    """What can be done with runs of graphs, and of graphs only."""
+
+    async def rerun_from(
+        self,
+        id: str,
+        node: str,
+        *,
+        version: str = "",
+        new_id: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        by: str = "",
+        reason: str = "",
+    ) -> Run[Any]:
+        """Start a new run that takes over what another one has done, but for a node and all that follows from it.
+
+        Args:
+            id: a run of a graph, in any status; it is untouched.
+            node: where to begin again: a node's id, or the path of a node inside containers, as steps have it:
+                `each:17/image` is the node `image` of the map's 17th item, `poll:3/ask` of the third iteration.
+            version: another version of the definition (a label or a digest); by default the run's own.
+            new_id: the new run's id; made up when absent.
+            labels: besides those of the other run.
+            by, reason: who asks and why, for the journal.
+
+        Raises:
+            RunNotFound: there is no such run.
+            RequestRefused: it is no run of a graph, or has no definition here.
+            ArgumentError: there is no such node.
+            RunExists: `new_id` is taken.
+        """
+        row = await self.get(id)
+        entries: list[AnyEntry] = [stored.entry for stored in await self.entries(id)]
+        state = await self.state(id)
+        plan = await self._plan_of(state, version)
+        dirty = Dirty(plan.body, step_path(node))
+        kept = without(entries, dirty)
+        created = kept[0]
+        assert isinstance(created, RunCreated), "a journal begins with run.created"
+        if version:
+            kept[0] = msgspec.structs.replace(created, version=plan.version)
+            kept = [entry for entry in kept if not isinstance(entry, DefinitionPatched)]
+        else:
+            kept[0] = msgspec.structs.replace(created, version=state.version)
+        new = self._fork_of(row, kept, len(entries), new_id, labels, by, reason, {})
+        await self._refuse_taken(new.run_id)
+        await self._create_begun(new, self._store_of(id))
+        return self.handle(new.run_id)
+
+    async def patch(
+        self,
+        id: str,
+        nodes: Any,  # Any: JSON, as in a definition
+        edges: Any = None,  # Any: JSON
+        *,
+        by: str = "",
+        reason: str = "",
+    ) -> None:
+        """Add nodes, and edges, to a run of a graph that is under way; other runs and the deployed graph are untouched.
+
+        Args:
+            id: the run.
+            nodes: a mapping from ids to nodes, or a list of nodes, as in a definition. They go into the run's own
+                body. Those whose `needs` are done begin at once.
+            edges: further edges, from old nodes too; none may lead to a node that has begun or was skipped.
+            by, reason: who asks and why, for the journal.
+
+        Raises:
+            RunNotFound, WrongStatus: there is no such run, or it has ended.
+            RequestRefused: it is no run of a graph.
+            InvalidDefinition: with these nodes the definition has problems.
+        """
+        await self.get(id)
+        state = await self.state(id)
+        plan = await self._plan_of(state)
+        data = grown(plan.definition, nodes, edges)
+        new = made(data, self.types, self.registry if self._engine is not None else None)
+        body = PatchBody(msgspec.Raw(msgspec.json.encode(new.definition.canonical)), new.definition.digest, reason)
+        await self._post(id, "patch", "", msgspec.json.encode(body), by, "")
+
+    async def _plan_of(self, state: State, version: str = "") -> Plan:
+        """The plan of a run, patched as it is, or of another version of its graph."""
+        if state.has_patch and not version:
+            data = await self.payload(state.patch, state.patch_blob)
+            return made(msgspec.json.decode(data), self.types)
+        if self._engine is not None:
+            known = self._engine.graphs.serving(state.workflow, version or state.version)
+            if known is not None:
+                return known.plan
+        row = await self.store.definition(state.workflow, version or digest_of(state.version))
+        if row is None:
+            raise RequestRefused(
+                f"run {state.run_id} is no run of a graph, or its definition is not in this store"
+                if not version
+                else str(WorkflowNotFound(f"workflow {state.workflow} has no version {version!r}"))
+            )
+        return made(msgspec.json.decode(row.body), self.types)
+
+
+def step_path(text: str) -> StepPath:
+    """The path that a text says: `export`, `each:17/image`, `loop:2/each:3/image#2`."""
+    *links, last = text.split("/")
+    scope = []
+    for link in links:
+        label, _, number = link.rpartition(":")
+        if not label or not number.isdigit():
+            raise RequestRefused(f"{text!r} is no path of a node: {link!r} should be a container and a number: each:17")
+        scope.append((label, int(number)))
+    name, _, occurrence = last.rpartition("#")
+    if name and occurrence.isdigit():
+        return StepPath(tuple(scope), name, int(occurrence))
+    return StepPath(tuple(scope), last, 1)
+
+
+def without(entries: list[AnyEntry], dirty: Dirty) -> list[AnyEntry]:
+    """What a run begins with that is to do what is `dirty` again: the outcomes of all else, and nothing that is open.
+
+    The failures that ended the run are left out as well: what failed is done again wherever it stands.
+    """
+    records = Records(entries)
+    fatal = {path for entry in entries if isinstance(entry, RunFailed) for path in entry.steps}
+    kept: list[AnyEntry] = []
+    begun: set[StepPath] = set()
+    for entry in entries:
+        if isinstance(entry, RunCreated | RunInputSet | RunStarted | DefinitionPatched):
+            kept.append(entry)
+            continue
+        path: StepPath | None = getattr(entry, "path", None)
+        if isinstance(entry, StateSet) and path is None:
+            kept.append(entry)
+            continue
+        if path is None or path in dirty:
+            continue
+        if isinstance(entry, _FACTS | StateSet):
+            kept.append(entry)
+            continue
+        record = records.by_path.get(path)
+        if record is None or record.outcome is None or path in fatal:
+            continue
+        if path not in begun and type(entry) is type(record.start):
+            begun.add(path)
+            kept.append(msgspec.structs.replace(entry, attempt=1) if isinstance(entry, StepStarted) else entry)
+        elif type(entry) is type(record.outcome):
+            kept.append(_first_attempt(entry))
+    return kept
+
+
+def _first_attempt(entry: AnyEntry) -> AnyEntry:
+    return msgspec.structs.replace(entry, attempt=1) if hasattr(entry, "attempt") else entry
