@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from command_line import Cli
+from command_line import Cli, until
 
 SCRIPT = """
 from stepwell import task, workflow
@@ -84,6 +84,38 @@ def test_environments_are_listed_and_pruned(painting: Cli) -> None:
     (painting.folder / "shop.py").unlink()
     assert re.match(r"removed \S+/envs/\S+ \(", painting("tasks", "prune").stdout)
     assert painting.json("tasks", "envs") == {"environments": []}
+
+
+@pytest.mark.campaign
+def test_an_install_that_is_killed_is_waited_for_and_done_again(painting: Cli) -> None:
+    source = painting.folder / "source"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "swslow"\nversion = "1"\n'
+    )
+    (source / "backend.py").write_text(
+        f"import shutil, time\nfrom pathlib import Path\n\nfolder = Path({str(painting.folder)!r})\n\n"
+        "def build_wheel(to, *rest, **more):\n"
+        "    (folder / 'begun').touch()\n"
+        "    while not (folder / 'release').exists():\n"
+        "        time.sleep(0.01)\n"
+        "    wheel = folder / 'swtint-1.0-py3-none-any.whl'\n"
+        "    shutil.copy(wheel, Path(to) / wheel.name)\n"
+        "    return wheel.name\n"
+    )
+    (painting.folder / "shop.py").write_text(SCRIPT.format(wheel=source.as_uri()))
+    killed = painting.begin("tasks", "install", "shop.py:paint")
+    until((painting.folder / "begun").exists)
+    killed.kill()
+    second = painting.begin("tasks", "install", "shop.py:paint")
+    assert second.stderr is not None
+    assert "another process installs this environment" in second.stderr.readline()
+    assert painting.json("tasks", "envs") == {"environments": []}
+    painting.release()
+    out, err = second.communicate(timeout=30)
+    assert "paint: installed in" in out, err
+    assert len(painting.json("tasks", "envs")["environments"]) == 1
 
 
 def test_what_is_to_be_installed_must_be_named_and_there(painting: Cli) -> None:

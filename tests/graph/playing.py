@@ -282,8 +282,10 @@ class Stage:
     def _turn(self, attempt: Attempt) -> int:
         """Which attempt of its task this is, from 0; one that a crash cut off gives its turn to the one after it."""
         before = [one for one in self.attempts if one.task == attempt.task]
-        lost = [one for one in before if one.how == "in flight" and (one.run, one.step) == (attempt.run, attempt.step)]
-        return lost[-1].turn if lost else max((one.turn + 1 for one in before), default=0)
+        same = [one for one in before if (one.run, one.step) == (attempt.run, attempt.step)]
+        if same and same[-1].how == "in flight":
+            return same[-1].turn
+        return max((one.turn + 1 for one in before), default=0)
 
     def _output(self, act: Act, attempt: Attempt) -> object:
         if act.gives is WORKED:

@@ -24,6 +24,7 @@ from stepwell.nodes.http import HttpNode
 from stepwell.nodes.parts import settings as reading
 from stepwell.nodes.parts.addresses import is_public, read_allow_list
 from stepwell.nodes.parts.errors import HttpError, HttpNoAnswer, HttpRefused, HttpTimedOut, NodeFailed
+from stepwell.nodes.registry import NodeTypes
 
 TOKEN = 'tok"en/with+odd=signs'
 
@@ -597,10 +598,12 @@ def run_graph(definition: dict[str, Any]) -> tuple[object, list[bytes]]:
     """A run of a graph in a store in memory: its result, and its journal as JSON."""
 
     async def running() -> tuple[object, list[bytes]]:
-        async with Stepwell("memory://", node_types=[NODE]) as app:
-            run = await app.start(graph_workflow({"stepwell": 1, "id": "asks", **definition}), {})
+        types = NodeTypes.standard()
+        types.add(NODE)
+        async with Stepwell("memory://", node_types=types) as app:
+            run = await app.start(graph_workflow({"stepwell": 1, "id": "asks", **definition}, types=types), {})
             result = await run.result()
-            return result, [msgspec.json.encode(one.entry) for one in await app.journal(run.id)]
+            return result, [msgspec.json.encode(one.entry) for one in await app.entries(run.id)]
 
     return asyncio.run(running())
 

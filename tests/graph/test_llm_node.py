@@ -35,8 +35,10 @@ class Endpoint:
         self.heads: list[str] = []
         self.acting = Acting()
         self.url = ""
+        self.open: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open.append(writer)
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = next(int(line[15:]) for line in head.lower().split("\r\n") if line.startswith("content-length:"))
         self.heads.append(head)
@@ -77,6 +79,9 @@ def play(test: Callable[[Endpoint], Awaitable[None]]) -> None:
         endpoint.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         async with server:
             await test(endpoint)
+            for writer in endpoint.open:
+                writer.transport.abort()
+                await asyncio.gather(writer.wait_closed(), return_exceptions=True)
 
     asyncio.run(run())
 

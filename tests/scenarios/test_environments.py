@@ -37,7 +37,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Environments are made at once, of nothing; the list has the folders."""
     made: list[Path] = []
 
-    async def build(folder: Path, requires: Sequence[str], told: Callable[[str], object]) -> str:
+    async def build(folder: Path, requires: Sequence[str], told: Callable[[str], object], lock: int) -> str:
         assert not folder.exists()
         told("building")
         await asyncio.sleep(0)
@@ -243,7 +243,7 @@ def test_a_build_that_fails_leaves_nothing_and_says_the_last_lines(tmp_path: Pat
 
 
 def test_a_build_that_is_cancelled_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def build(folder: Path, requires: Sequence[str], told: Callable[[str], object]) -> str:
+    async def build(folder: Path, requires: Sequence[str], told: Callable[[str], object], lock: int) -> str:
         folder.mkdir(parents=True)
         told("begun")
         await asyncio.Event().wait()

@@ -14,7 +14,7 @@ from stepwell.stores.protocol import Filter
 from stepwell.stores.sqlite import SqliteStore, schema
 from stepwell.stores.sqlite.changes import encoded
 from stepwell.stores.sqlite.schema import APPLICATION_ID, migrations, version_of
-from stepwell.stores.tables import Queue
+from stepwell.stores.tables import NewDefinition, Queue
 from stepwell.testing.conformance.kit import LEASE, appended, asked, happened, mail, new_run, note, notes, row_of
 
 
@@ -80,6 +80,9 @@ def test_a_file_of_the_first_schema_goes_on_with_everything_in_it(tmp_path: Path
         await store.create(new_run("new", queue="q", held=True, unique="k"))
         assert (await store.create(new_run("newer", unique="k"))).run_id == "new"
         assert (await store.admit("q", now=61)).admitted == ("new",)
+        version = NewDefinition(name="shop", digest="v1", body=b"{}", at=61)
+        assert await store.put_definition(version, activate=True)
+        assert await store.drop_definitions([("shop", "v1")], put_before=99) == []
         assert await store.delete(finished_before=99) == 1
         assert [finding for finding in await store.check() if not finding.ok] == []
         await store.close()

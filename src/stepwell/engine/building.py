@@ -7,6 +7,7 @@ packages come from is the installer's own business (its configuration files and 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import shutil
 import signal
@@ -28,33 +29,35 @@ _PIP_TAKES_PYTHON = (22, 3)
 _CHECK = "import stepwell.engine.childmain\n"
 
 
-async def build(folder: Path, requires: Sequence[str], told: Callable[[str], object]) -> str:
+async def build(folder: Path, requires: Sequence[str], told: Callable[[str], object], lock: int) -> str:
     """Make a virtual environment with these requirements in `folder`, which does not exist; gives the installer's name.
 
     `told` is called with each line that the installer says. What it has made so far is the caller's to remove when
-    this raises, or is cancelled (the installer is ended then).
+    this raises, or is cancelled (the installer is ended then). `lock` is the descriptor of a lock on the folder: the
+    installer holds it too, because it goes on for a while when this process is killed.
 
     Raises:
         InstallFailed: something went wrong, and waiting does not help.
     """
     if not sys.executable:
         raise InstallFailed(f"{folder}: this program has no Python interpreter of its own (sys.executable is empty)")
+    do = functools.partial(_do, lock)
     python = str(python_in(folder))
     uv = _uv()
     if uv is not None:
-        await _do([uv, "venv", "--no-project", "--quiet", "--python", sys.executable, str(folder)], told)
-        await _do([uv, "pip", "install", "--python", python, *requires], told)
+        await do([uv, "venv", "--no-project", "--quiet", "--python", sys.executable, str(folder)], told)
+        await do([uv, "pip", "install", "--python", python, *requires], told)
     else:
         await _make(folder)
         pip = [sys.executable, "-m", "pip", "--python", python]
         if not _has_pip():
             told("this Python has no pip of its own: the environment gets the one that Python brings along")
-            await _do([python, "-m", "ensurepip", "--default-pip"], told)
+            await do([python, "-m", "ensurepip", "--default-pip"], told)
             pip = [python, "-m", "pip"]
         quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-        await _do([*pip, "install", *quiet, *requires], told)
+        await do([*pip, "install", *quiet, *requires], told)
     try:
-        await _do(Interpreter(python, str(folder)).command(_CHECK), lambda line: None)
+        await do(Interpreter(python, str(folder)).command(_CHECK), lambda line: None)
     except InstallFailed as error:
         raise InstallFailed(
             f"Stepwell cannot be loaded beside these packages; does one of them bring its own msgspec? {error}"
@@ -97,9 +100,11 @@ def _has_pip() -> bool:
     return all(number.isdecimal() for number in numbers) and tuple(map(int, numbers)) >= _PIP_TAKES_PYTHON
 
 
-async def _do(command: Sequence[str], told: Callable[[str], object]) -> None:
+async def _do(lock: int, command: Sequence[str], told: Callable[[str], object]) -> None:
     """Run a command to its end, line by line."""
-    apart: dict[str, Any] = {"start_new_session": True} if os.name != "nt" else {}  # Any: options of different types
+    apart: dict[str, Any] = (
+        {"start_new_session": True, "pass_fds": (lock,)} if os.name != "nt" else {}
+    )  # Any: options of different types
     last: deque[str] = deque(maxlen=LAST_LINES)
     try:
         process = await asyncio.create_subprocess_exec(

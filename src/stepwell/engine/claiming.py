@@ -156,6 +156,8 @@ class Claims:
         if room <= 0:
             self._make_room()
             return False
+        if store is self._engine.store:
+            await self._engine.graphs.look()
         names = self._engine.driven()
         if not names:
             return False

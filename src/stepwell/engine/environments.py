@@ -140,9 +140,9 @@ class Environments:
         key = self.key(requires)
         try:
             while not self.is_installed(requires):
-                async with self._alone(key, say):
+                async with self._alone(key, say) as hold:
                     if not self.is_installed(requires):
-                        await self._build(self.root / key, requires, say)
+                        await self._build(self.root / key, requires, say, hold)
             found, hold = self.enter(task)
         except EnvironmentMissing:  # somebody has removed it in this moment
             return await self.install(task, told)
@@ -188,12 +188,12 @@ class Environments:
 
     # -----------------------------------------------------------------------------------------------------------
 
-    async def _build(self, path: Path, requires: tuple[str, ...], say: Callable[[str], object]) -> None:
+    async def _build(self, path: Path, requires: tuple[str, ...], say: Callable[[str], object], hold: Hold) -> None:
         from stepwell.engine.building import build, packages_in  # only for those who install
 
         await asyncio.to_thread(_remove, path)  # what a crash may have left
         try:
-            installer = await build(path, requires, say)
+            installer = await build(path, requires, say, hold.descriptor)
             python, platform = _here()
             made = Environment(
                 key=path.name,
@@ -210,7 +210,7 @@ class Environments:
             raise
 
     @asynccontextmanager
-    async def _alone(self, key: str, say: Callable[[str], object]) -> AsyncIterator[None]:
+    async def _alone(self, key: str, say: Callable[[str], object]) -> AsyncIterator[Hold]:
         """Be the only one that builds this environment; waits for whoever does."""
         path, waited = self._lock(key), False
         while (hold := Hold.take(path, shared=False)) is None:
@@ -219,7 +219,7 @@ class Environments:
             waited = True
             await asyncio.sleep(_PATIENCE_SECONDS)
         try:
-            yield
+            yield hold
         finally:
             hold.release()
 

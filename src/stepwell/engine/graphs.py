@@ -19,6 +19,7 @@ from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow
 from stepwell.errors import DefinitionError
 from stepwell.graph.plan import Plan
+from stepwell.model.ids import SECOND
 from stepwell.model.versions import digest_of
 from stepwell.nodes.registry import NodeTypes
 from stepwell.stores.protocol import RunRow, Store
@@ -27,15 +28,56 @@ from stepwell.stores.tables import NewDefinition
 if TYPE_CHECKING:
     from stepwell.engine.worker import Engine
 
+REFRESH = 5 * SECOND
+"""How often the store is asked which graphs are deployed (microseconds)."""
+
 PATCHED_AT_ONCE = 100
 """How many plans of single runs, changed while they ran, are kept compiled."""
 
 
-class Graphs:
+class Compiling:
+    """The part of `programs.graph.program.Surroundings` that needs no engine."""
+
+    def __init__(self, types: NodeTypes) -> None:
+        self.types = types
+        self._patched: dict[str, Plan] = {}
+
+    def compiled(self, data: Any) -> Plan:  # Any: JSON
+        """The plan of a definition given as data.
+
+        Tasks are looked up when they are called: one that is not there yet is no reason to refuse a run.
+
+        Raises:
+            InvalidDefinition: it has problems.
+        """
+        return made(data, self.types)
+
+    def environ(self, name: str) -> str | None:
+        """As `Surroundings` says."""
+        return os.environ.get(name)
+
+    def patched(self, plan: Plan, definition: bytes) -> Plan:
+        """As `Surroundings` says."""
+        key = definition.decode()
+        known = self._patched.get(key)
+        if known is None:
+            if len(self._patched) >= PATCHED_AT_ONCE:
+                self._patched.pop(next(iter(self._patched)))
+            known = self._patched[key] = self.compiled(msgspec.json.decode(definition))
+        return msgspec.structs.replace(known, version=plan.version)
+
+    def expansion(self, plan: Plan, around: Sequence[str], nodes: Any, edges: Any, result: Any) -> Any:  # Any: JSON
+        """As `Surroundings` says."""
+        from stepwell.graph.expansion import compile_expansion
+
+        return compile_expansion(plan, around, nodes, edges, result, self.types)
+
+
+class Graphs(Compiling):
     """The compiled graphs of one engine; the `programs.graph.program.Surroundings` of all of its graph programs."""
 
     def __init__(self, engine: Engine, tasks: Registry, types: NodeTypes) -> None:
-        self.types = types
+        super().__init__(types)
         self._engine = engine
         self._tasks = tasks
         self._plans: dict[tuple[str, str], GraphWorkflow] = {}
@@ -44,7 +86,7 @@ class Graphs:
         self.own: dict[str, GraphWorkflow] = {}
         self._unkept: list[GraphWorkflow] = []
         self._kept: set[tuple[str, str]] = set()
-        self._patched: dict[str, Plan] = {}
+        self._looked_at = 0
 
     # -- which there are ----------------------------------------------------------------------------------------
 
@@ -67,6 +109,7 @@ class Graphs:
 
     async def refresh(self) -> None:
         """Learn from the store which graphs are deployed, and keep there those that the program has."""
+        self._looked_at = self._engine.clock.now()
         unkept, self._unkept = self._unkept, []
         for graph in unkept:
             await self.keep(self._engine.store, graph)
@@ -75,6 +118,11 @@ class Graphs:
             row.name: "" for row in rows if not any(one.active for one in rows if one.name == row.name)
         }
         self._labels = {(row.name, label): row.digest for row in rows for label in row.labels}
+
+    async def look(self) -> None:
+        """`refresh`, when that was a while ago: others may deploy graphs in the same store."""
+        if self._unkept or self._engine.clock.now() - self._looked_at >= REFRESH:
+            await self.refresh()
 
     async def keep(self, store: Store, graph: GraphWorkflow) -> None:
         """See that a graph's definition is in the store, where its runs will need it."""
@@ -114,16 +162,6 @@ class Graphs:
                 await self.fetch(child, "")
         return graph
 
-    def compiled(self, data: Any) -> Plan:  # Any: JSON
-        """The plan of a definition given as data.
-
-        Tasks are looked up when they are called: one that is not there yet is no reason to refuse a run.
-
-        Raises:
-            InvalidDefinition: it has problems.
-        """
-        return made(data, self.types)
-
     # -- surroundings of programs -------------------------------------------------------------------------------
 
     def task(self, name: str) -> Task[..., Any] | None:  # Any: whatever it returns
@@ -138,26 +176,6 @@ class Graphs:
             return self._engine.versions[name, version]
         digest = self._labels.get((name, version), version) or self._active.get(name, "")
         return self._plans.get((name, digest)) or (self.own.get(name) if not version else None)
-
-    def environ(self, name: str) -> str | None:
-        """As `Surroundings` says."""
-        return os.environ.get(name)
-
-    def patched(self, plan: Plan, definition: bytes) -> Plan:
-        """As `Surroundings` says."""
-        key = definition.decode()
-        known = self._patched.get(key)
-        if known is None:
-            if len(self._patched) >= PATCHED_AT_ONCE:
-                self._patched.pop(next(iter(self._patched)))
-            known = self._patched[key] = self.compiled(msgspec.json.decode(definition))
-        return msgspec.structs.replace(known, version=plan.version)
-
-    def expansion(self, plan: Plan, around: Sequence[str], nodes: Any, edges: Any, result: Any) -> Any:  # Any: JSON
-        """As `Surroundings` says."""
-        from stepwell.graph.expansion import compile_expansion
-
-        return compile_expansion(plan, around, nodes, edges, result, self.types)
 
 
 async def keep_definition(store: Store, graph: GraphWorkflow, now: int) -> None:

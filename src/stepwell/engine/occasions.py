@@ -96,7 +96,7 @@ class Occasions:
                 continue
             if admission == "cancel":
                 await self._cancel(under_way, trigger, one.key)
-            firing, run = self._fired(trigger, one)
+            firing, run = await self._fired(trigger, one)
             firings.append(firing)
             runs.append(run)
             is_running, is_queued = True, is_queued or admission == "queue"
@@ -104,9 +104,9 @@ class Occasions:
         next_at = None if coming is None else coming.at
         return next_at if await self._advance(trigger, due.cursor, next_at, firings, runs) else now
 
-    def _fired(self, trigger: TriggerRow, one: calendar.Firing) -> tuple[Firing, NewRun]:
+    async def _fired(self, trigger: TriggerRow, one: calendar.Firing) -> tuple[Firing, NewRun]:
         engine = self._engine
-        workflow = engine.workflows.get(trigger.workflow)
+        workflow = await engine.newest(trigger.workflow)
         note = self._note_unknown(trigger)
         return fired(
             trigger, one.key, one.occasion, now=engine.clock.now(), chance=engine.chance, workflow=workflow, note=note
@@ -114,7 +114,7 @@ class Occasions:
 
     def _note_unknown(self, trigger: TriggerRow) -> str:
         """Say that nobody here can drive what the trigger starts; the run waits for somebody who can."""
-        if trigger.workflow in self._engine.workflows:
+        if trigger.workflow in self._engine.driven():
             return ""
         note = f"workflow {trigger.workflow!r} is not registered in the engine that fired: its run waits, pending"
         if trigger.name not in self._said:
@@ -157,7 +157,7 @@ class Occasions:
         if not page:
             self._read[trigger.name] = (trigger.cursor, last_event)
             return None
-        now, workflow = engine.clock.now(), engine.workflows.get(trigger.workflow)
+        now, workflow = engine.clock.now(), await engine.newest(trigger.workflow)
         firings: list[Firing] = []
         runs: list[NewRun] = []
         for event in page:

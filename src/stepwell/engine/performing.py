@@ -197,7 +197,9 @@ class Performance:
         """Why the program cannot go on under a changed definition; "" when it can, or is still to be made."""
         if self._program is None:
             return ""
-        return "it is no graph" if isinstance(self._program, FunctionProgram) else self._program.cannot_patch(definition)
+        if isinstance(self._program, FunctionProgram):
+            return "it is no graph"
+        return self._program.cannot_patch(definition)
 
     def advance(self) -> None:
         """Let the program move until it waits, one delivery a turn."""

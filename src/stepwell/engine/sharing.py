@@ -12,11 +12,14 @@ from pathlib import Path
 
 
 class Hold:
-    """A lock that is held on a side file; `take` one, and `release` it."""
+    """A lock that is held on a side file; `take` one, and `release` it.
+
+    A process that was given its `descriptor` goes on holding it, should this one die.
+    """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
-        self._descriptor = descriptor
+        self.descriptor = descriptor
 
     @classmethod
     def take(cls, path: Path, *, shared: bool) -> Hold | None:
@@ -41,7 +44,7 @@ class Hold:
         """Let go, once; with `remove` the side file goes too, for which it must be held alone."""
         if remove:
             self._path.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
 
 def _is_there(path: Path, descriptor: int) -> bool:

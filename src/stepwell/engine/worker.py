@@ -222,6 +222,11 @@ class Engine:
             self.queueing.imply(graph.own_queue)
         self.claims.look()
 
+    async def newest(self, name: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
+        """The workflow that serves new runs of this name: a function, or else a graph."""
+        known = self.workflows.get(name)
+        return known if known is not None else await self.graphs.fetch(name, "")
+
     def driven(self) -> list[str]:
         """The names of the workflows whose runs this engine drives."""
         return [*self.workflows, *self.graphs.names()]

@@ -36,7 +36,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stepwell.graph.bodies import Bodies
+from stepwell.graph.bodies import RESERVED, Bodies
 from stepwell.graph.canonical import digest_of
 from stepwell.graph.definition import BodyDef, Definition, EdgeDef, JoinDef, NodeDef
 from stepwell.graph.edges import is_id, ordered
@@ -152,6 +152,9 @@ def _tasks(form: Form, given: list[Json], places: Places) -> dict[str, EventTask
         id = task["task_id"]
         if not is_id(form, id, at.of("task_id"), "task_id"):
             continue
+        if id in RESERVED:
+            message = f"{id!r} has a meaning of its own in expressions"
+            form.say("reserved-id", at.of("task_id"), message, f'the task is nodes["{id}"] there', warning=True)
         if id in found:
             message = f"the task_id {id!r} was already given"
             form.say("duplicate-id", at.of("task_id"), message, "give each task an id of its own")

@@ -137,7 +137,7 @@ class Joins:
         elif kind == "first" and wanted > len(arrivals):
             problem = f"it waits for {wanted} of {len(arrivals)} edges"
             hint = f"give a number up to {len(arrivals)}"
-        elif kind == "threads" and self._is_plain and self.reached.nodes[node].join.count > len(ins):
+        elif kind == "threads" and self._is_plain(node) and self.reached.nodes[node].join.count > len(ins):
             problem = f"it waits for {self.reached.nodes[node].join.count} threads, and {len(ins)} can come"
             hint = "let a node before it `split`, or wait for fewer"
         elif kind in ("all_strict", "first") and len(alive) >= wanted > 1:
@@ -152,10 +152,9 @@ class Joins:
             message = f"the join of {definition.id} can never fire: {problem}"
             self.say.error("join-never-fires", definition.at("join"), message, hint)
 
-    @property
-    def _is_plain(self) -> bool:
-        """Whether no edge of the body can bring more than one token."""
-        kinds = {self.reached.nodes[node].join.kind for node in range(len(self.reached.nodes))}
+    def _is_plain(self, node: int) -> bool:
+        """Whether no edge to a node can bring more than one token, to judge by the other nodes of the body."""
+        kinds = {one.join.kind for one in self.reached.nodes if one is not self.reached.nodes[node]}
         splits = any("split" in node.options for node in self.reached.nodes)
         return not (splits or self.reached.cycles or kinds & {"each", "threads"})
 

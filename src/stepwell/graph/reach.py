@@ -185,10 +185,11 @@ class _Reach:
             return
         named = [port for port in ports if port != ERROR]
         if not named:
-            message = f"nothing follows {edge.source}: a node of type {node.type} is left only by failing"
+            message = f"nothing follows {edge.source}: a node of type {node.type} has no port {edge.port!r}"
+            hint = "take the edge away"
         else:
             message = f"{edge.source}, of type {node.type}, has no port {edge.port!r}"
-        hint = self.say.meant_or_listed(edge.port, ports, "it has")
+            hint = self.say.meant_or_listed(edge.port, ports, "it has")
         self.say.error("unknown-port", edge.place, message, hint)
 
     def _nowhere(self, edge: EdgeDef, id: str, where: Where, by_id: Mapping[str, int]) -> None:

@@ -122,10 +122,10 @@ def document_of(
     data: object, findings: Findings, *, source: str = "", limits: ReadingLimits = LIMITS
 ) -> Document | None:
     """Take data that was no text, such as JSON that came over the wire; None when it is not plain JSON."""
-    if is_plain(data, limits.depth):
+    if is_plain(data, limits.depth) and _fits(data):
         try:
             size = len(msgspec.json.encode(data))
-        except (UnicodeEncodeError, OverflowError):  # half a surrogate pair, a number of thousands of digits
+        except UnicodeEncodeError:  # half of a surrogate pair
             size = -1
         if size > limits.size:
             _too_large(findings, f"{size:,} bytes of JSON", limits)
@@ -133,9 +133,22 @@ def document_of(
         if size >= 0:
             return Document(data, source=source)
     message = f"it is not plain JSON of at most {limits.depth} levels"
-    hint = "use dicts with text keys, lists, text, finite numbers, booleans and None"
+    hint = "use dicts with text keys, lists, text, numbers of 64 bits, booleans and None"
     findings.add("not-json", Place(), message, hint)
     return None
+
+
+def _fits(data: Json) -> bool:
+    """Whether all whole numbers in plain JSON fit 64 bits."""
+    match data:
+        case dict():
+            return all(_fits(one) for one in data.values())
+        case list():
+            return all(_fits(one) for one in data)
+        case int():
+            return data.bit_length() < 64
+        case _:
+            return True
 
 
 def _is_sound(text: str, findings: Findings, limits: ReadingLimits) -> bool:

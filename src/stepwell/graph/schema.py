@@ -1,13 +1,15 @@
 """What is the JSON Schema of the format? For editors, forms and other programs; made from the node types there are.
 
-It refuses what `graph.parse` refuses for form wherever JSON Schema can say it. What it cannot: whether an id is used
-twice in a list, a duration of more than 200 years, a rule that is none, or whether a name in `type` is a task's.
+It refuses what `graph.parse` refuses for form wherever JSON Schema can say it. What it cannot: that an id or a setting
+is given twice, that a duration is longer than 200 years, that a schema in a definition is none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
+
+import msgspec
 
 from stepwell.graph.bodies import NO_BRANCHES, RESERVED
 from stepwell.graph.form import Json, Types
@@ -24,6 +26,9 @@ def definition_schema(types: Types, tasks: Collection[str] | None = None) -> dic
 
     With `tasks`, the names of the registered ones, a `type` must be a node type or one of them; without, a `type` that
     is no node type is taken for a task's name.
+
+    Raises:
+        DefinitionError: a node type of another distribution cannot be loaded.
     """
     facts = {name: facts_of(type) for name in types.names() if (type := types.get(name)) is not None}
     keys = node_keys()
@@ -40,9 +45,9 @@ def definition_schema(types: Types, tasks: Collection[str] | None = None) -> dic
         definitions[f"node.{name}"] = _node_of(name, one, definitions[f"with.{name}"]["properties"], owned)
     if "task" in facts:
         anything = {"type": "object"}
-        inputs: dict[str, Json] = {"type": {}, "with": anything, "inputs": anything}
+        inputs: dict[str, Json] = {"type": {}, "with": anything, "inputs": either(anything, TEMPLATE)}
         definitions["node.by-task"] = {"properties": inputs | {key: ref(f"key.{key}") for key in owned}}
-    return {
+    schema = {
         "$schema": URI,
         "title": "A Stepwell workflow",
         "description": "Nodes, what leads from one to another, and how runs are started.",
@@ -53,6 +58,8 @@ def definition_schema(types: Types, tasks: Collection[str] | None = None) -> dic
         "not": {"required": ["queue", "concurrency"]},
         "$defs": definitions,
     }
+    plain: dict[str, Json] = msgspec.json.decode(msgspec.json.encode(schema))  # defaults of settings may be tuples
+    return plain
 
 
 def _node(facts: Mapping[str, Facts], tasks: Sequence[str] | None, owned: Collection[str]) -> dict[str, Json]:

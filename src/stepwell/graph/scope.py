@@ -168,13 +168,17 @@ class _Checks:
         """Check them all, with joins on the way."""
         certain = Certain(self.reached, self.read)
         unsure: list[tuple[int, int, Use]] = []
+        failed: set[tuple[int, int]] = set()
         for node, facts in certain.sweep(self.say):
             for target, use, path in self._at.get(node, ()):
                 if use.moment == "join" or not self._is_there(certain, facts, target, node, use, path):
                     unsure.append((target, node, use))
+                    if certain.has_failed(facts, target):
+                        failed.add((target, node))
         leading = upstream(self.reached, {(target, node) for target, node, _ in unsure if target != node})
         for target, node, use in unsure:
-            self._unsure(target, node, use, leads=(target, node) in leading)
+            has_failed = (target, node) in failed
+            self._unsure(target, node, use, leads=(target, node) in leading, has_failed=has_failed)
         for target, use, path in self._at.get(-1, ()):
             self._at_end(certain, target, use, path)
         self._responses(certain)
@@ -190,7 +194,7 @@ class _Checks:
         """Whether a node that has failed goes on by `out`, so that what is wanted of its output may not be there."""
         return bool(path) and self.reached.nodes[target].options.get("on_error") == "continue"
 
-    def _unsure(self, target: int, node: int, use: Use, *, leads: bool) -> None:
+    def _unsure(self, target: int, node: int, use: Use, *, leads: bool, has_failed: bool) -> None:
         id, here = self.reached.name(target), self.reached.name(node)
         if target == node:
             if self.reached.cycle[node] < 0:
@@ -201,6 +205,10 @@ class _Checks:
             self._say("not-upstream", use, message, f"let {here} need {id!r}")
             return
         if use.reference.defaulted or use.forgives:
+            return
+        if has_failed:
+            message = f"{id} has failed where {here} runs, and has only `{id}.error`"
+            self._say("may-be-missing", use, message, f"read {id} after its `out`")
             return
         reason = "nothing is certain while a join decides" if use.moment == "join" else self._reason(target, node, use)
         self._say("may-be-missing", use, reason, "say what to take instead: `?? …`")

@@ -92,10 +92,9 @@ class SettingsCheck:
         if self.tasks is None:
             if name not in self._infos:
                 self._infos[name] = None
+                message = f"{node.id}: task {name!r} cannot be checked: no tasks are known"
                 hint = "give the modules that define the tasks to have this checked"
-                self.say.warning(
-                    "unknown-task", place, f"{node.id}: task {name!r} cannot be checked: no tasks are known", hint
-                )
+                self.say.warning("unknown-task", place, message, hint)
             return
         if name not in self._infos:
             self._infos[name] = self.tasks.get(name)
@@ -125,7 +124,7 @@ class SettingsCheck:
             self.say.error("missing-input", node.at("settings.inputs"), message, "give it under `inputs`")
 
     def _constant(self, node: NodeDef, info: TaskInfo, parameter: Parameter, value: Json, place: Place) -> None:
-        hint = _hint(parameter)
+        hint = parameter.hint
         if hint is Any:
             return
         data = ENCODE(value)
@@ -140,10 +139,6 @@ class SettingsCheck:
             at = "" if path == "$" else f" at {path}"
             message = f"{node.id}: {parameter.name!r} of task {info.name}{at}: {what}"
             self.say.error("wrong-input", place, message, f"it is declared `{hint_text(hint)}`")
-
-
-def _hint(parameter: Parameter) -> Any:  # Any: a type form
-    return list[parameter.hint] if parameter.kind == "rest" else parameter.hint  # type: ignore[name-defined]  # built at run time
 
 
 def _said(text: str) -> str:

@@ -13,8 +13,8 @@ ParameterKind: TypeAlias = Literal["plain", "positional_only", "rest"]
 class Parameter(msgspec.Struct, frozen=True):
     """One parameter of a task.
 
-    `hint` is its type hint, by which constants are checked (`Any`: none). `kind` is `rest` for `*args`, which takes a
-    list under its own name.
+    `hint` is the type of what is given under its name, by which constants are checked (`Any`: not at all). `kind` is
+    `rest` for `*args`, which take a list under their own name.
     """
 
     name: str

@@ -67,19 +67,23 @@ def facts_of(type: NodeType) -> Facts:
     names = parts.names(type)
     fields = {field.encode_name: field for field in msgspec.structs.fields(type.Settings)}
     main = parts.schema(type)["properties"].get(type.main, {})
-    shapes = main.get("anyOf", [main])
-    takes_mapping = type.main in type.bodies or any(
-        "$ref" in one or "object" in (one.get("type", "object") or ()) for one in shapes
-    )
     return Facts(
         type=type,
         settings=(*names, *(name for name in type.bodies if name not in names)),
         required=parts.required(type),
         bodies=type.bodies,
         hints={name: field.type for name, field in fields.items() if name not in type.raw},
-        takes_mapping=takes_mapping,
+        takes_mapping=type.main in type.bodies or _takes_mapping(main),
         own=NODE_KEYS.intersection(names) - _NEVER_OWN if type.kind in _OWN else frozenset(),
     )
+
+
+def _takes_mapping(shape: Mapping[str, Json]) -> bool:
+    """Whether a mapping can fit a JSON Schema that msgspec made."""
+    if "anyOf" in shape:
+        return any(_takes_mapping(one) for one in shape["anyOf"])
+    kind = shape.get("type", "object" if "enum" not in shape else "")
+    return "object" in ([kind] if isinstance(kind, str) else kind)
 
 
 class Typing:

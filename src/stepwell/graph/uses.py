@@ -152,7 +152,8 @@ class _Compiler:
         except ExpressionError as error:
             for one in error.each or (error,):
                 place = self.node.at(".".join(map(str, (key, *one.path))))
-                self.say.error(code, place, f"{self.node.id}, {key.removeprefix('settings.')}: {one}")
+                part = "" if key == "settings" else f", {key}"
+                self.say.error(code, place, f"{self.node.id}{part}: {one}")
             return None
 
 

@@ -124,7 +124,9 @@ class HttpNode(NodeType):
 
     async def run(self, settings: HttpSettings, context: ActionContext) -> object:
         """Send the request. Raises `HttpError`, `HttpNoAnswer`, `HttpTimedOut`, `HttpRefused`, `DefinitionError`."""
-        redactor = Redactor([*context.secrets.values(), *requests.confidences(settings.auth)])
+        declared = context.secrets
+        known = tuple(declared.values())
+        redactor = Redactor([*known, *requests.confidences(settings.auth)])
         accepts = requests.statuses([*range(200, 300), *settings.accept], "accept")
         request = requests.outgoing(
             method=settings.method,
@@ -134,14 +136,14 @@ class HttpNode(NodeType):
             auth=settings.auth,
             body=settings.body,
             idempotency_key=context.idempotency_key,
-            secrets=tuple(context.secrets.values()),
+            secrets=known,
         )
         seconds = micros(settings.timeout, "http.timeout") / 1_000_000
         wire = sending.Wire(
             allow=self._allowed() if settings.allow_private else None,
             redirects=settings.redirects,
             max_bytes=settings.max_bytes,
-            seconds=seconds,
+            seconds=seconds * 2,  # the whole exchange is bounded below, and says so
             accepts=accepts,
         )
         place = redactor.text(f"{settings.method} {sending.said(sending.parsed(request.url))}")

@@ -59,7 +59,9 @@ class LangGraphNode(NodeType):
     input request; when it is answered the graph goes on, and LangGraph then runs the node that asked from its start,
     with the answer. A graph whose input was edited begins anew.
 
-    Needs `pip install "stepwell[langgraph]"`. Ports: `out`.
+    Needs `pip install "stepwell[langgraph]"`.
+
+    Ports: `out`.
     Output: the graph's output; messages and models as JSON.
 
     Example:

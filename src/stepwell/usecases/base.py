@@ -7,9 +7,11 @@ from random import Random
 
 import msgspec
 
+from stepwell.authoring.registry import Registry
 from stepwell.engine.clock import Clock
 from stepwell.engine.worker import Engine
 from stepwell.errors import RequestRefused
+from stepwell.nodes.registry import NodeTypes
 from stepwell.stores.memory import MemoryStore
 from stepwell.stores.protocol import Message, MessageKind, NewMessage, Store
 
@@ -22,6 +24,8 @@ class UseCases:
     _volatile: MemoryStore
     _clock: Clock
     _chance: Random
+    registry: Registry
+    types: NodeTypes
 
     @property
     def engine(self) -> Engine:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from stepwell.authoring.graph import GraphWorkflow, made
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow, workflow_of
 from stepwell.engine.creation import fresh_id
@@ -19,7 +20,7 @@ from stepwell.model.codec import content_hash
 from stepwell.model.entries import NULL, AnyEntry, RunCreated, StepEdited, StepStarted
 from stepwell.model.ids import run_id
 from stepwell.model.state import replay
-from stepwell.model.versions import label_of
+from stepwell.model.versions import digest_of, label_of
 from stepwell.stores.protocol import Filter, NewRun, RunRow, Store
 from stepwell.usecases.flow import BulkResult, able_to
 from stepwell.usecases.looking import Looking
@@ -70,7 +71,7 @@ class History(Looking):
         state = await self.state(id)  # a start that came later may have replaced the input
         given = msgspec.structs.replace(created, input=state.input, input_blob=state.input_blob)
         row = msgspec.structs.replace(row, input_hash=state.input_blob or content_hash(bytes(state.input)))
-        workflow = None if self._engine is None else self._engine.workflows.get(row.workflow)
+        workflow = None if self._engine is None else await self._engine.newest(row.workflow)
         version = "" if workflow is None else workflow.version
         new = self._new_run(row, given, new_id, labels, by, reason, seq=0, version=version)
         if workflow is not None and self._engine is not None:
@@ -260,6 +261,8 @@ class History(Looking):
     async def upgrade(self, id: str, *, to: str, by: str = "", reason: str = "") -> None:
         """Let a run go on under the version labelled `to` of its workflow (`""`: the one without a label).
 
+        For a run of a graph `to` is the label or the digest of a deployed version ("": the active one).
+
         The body is rebuilt with that version's function; where it calls a recorded step otherwise the run is paused
         with the difference. A run that was set aside for its code goes on, one that a person paused stays paused.
         Attempts in flight are begun again, as after a crash: pause the run first where that matters.
@@ -267,6 +270,13 @@ class History(Looking):
         Raises:
             RunNotFound, WrongStatus: there is no such run, or it has ended.
         """
+        row = await self.get(id)
+        kept = await self.store.definition(row.workflow, to)
+        if kept is not None:
+            graph = GraphWorkflow(made(msgspec.json.decode(kept.body), self.types))
+            to = graph.version
+        elif await self._graph_of(row) is not None:
+            raise RequestRefused(f"workflow {row.workflow} has no deployed version {to!r}: deploy it first")
         await self._post(id, "upgrade", to, msgspec.json.encode(VerbBody(reason)), by, "")
 
     async def upgrade_all(self, where: Filter, *, to: str, by: str = "", reason: str = "") -> BulkResult:
@@ -310,15 +320,26 @@ class History(Looking):
         Raises:
             RunNotFound: there is no such run.
         """
-        from stepwell.usecases.replaying import replay_run
+        from stepwell.usecases.replaying import Around, replay_run
 
         row = await self.get(id)
+        store, around = self._store_of(id), Around(self.registry, self.types, self._workflows)
         if workflow is not None:
             code = workflow_of(workflow)
-            return await replay_run(self._store_of(id), row, lambda _: code)
-        return await replay_run(
-            self._store_of(id), row, find or (lambda version: self._workflow_known(row.workflow, version))
-        )
+            return await replay_run(store, row, lambda _: code, around)
+        graph = await self._graph_of(row)
+        if graph is not None:
+            return await replay_run(store, row, lambda _: graph, around)
+        known = find or (lambda version: self._workflow_known(row.workflow, version))
+        return await replay_run(store, row, known, around)
+
+    async def _graph_of(self, row: RunRow) -> GraphWorkflow | None:
+        """The graph that a run is of, if it is of one."""
+        version = (await self.state(row.run_id)).version
+        if self._engine is not None and row.workflow not in self._engine.workflows:
+            return await self._engine.graphs.fetch(row.workflow, digest_of(version))
+        kept = await self.store.definition(row.workflow, digest_of(version))
+        return None if kept is None else GraphWorkflow(made(msgspec.json.decode(kept.body), self.types))
 
     def _workflow_known(self, name: str, version: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
         if self._engine is not None:

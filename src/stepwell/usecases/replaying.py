@@ -16,12 +16,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from stepwell.authoring.context import Identity
-from stepwell.authoring.workflow import Workflow
+from stepwell.authoring.graph import GraphWorkflow
+from stepwell.authoring.registry import Registry
+from stepwell.authoring.task import AsyncTask, Task, TaskOptions
+from stepwell.authoring.workflow import AsyncWorkflow, Workflow
+from stepwell.engine.graphs import Compiling
+from stepwell.engine.performing import UNTIL
 from stepwell.engine.reading import read_run
 from stepwell.errors import StepwellError
 from stepwell.model.commands import CompleteRun, EndCancelled, FailRun, RecordValue, SetState, StartWait
@@ -29,10 +34,14 @@ from stepwell.model.entries import NULL, StepCompleted, WaitSatisfied
 from stepwell.model.ids import StepPath
 from stepwell.model.lifecycle import Status
 from stepwell.model.state import State
+from stepwell.nodes.registry import NodeTypes
 from stepwell.programs.function import FunctionProgram
 from stepwell.programs.matching import Delivery, Records, payload_in
-from stepwell.programs.protocol import ChildRequest, PublishEvent, Request, StepRequest
+from stepwell.programs.protocol import ChildRequest, PublishEvent, Request, SendSignal, StepRequest
 from stepwell.stores.protocol import RunRow, Store
+
+if TYPE_CHECKING:
+    from stepwell.programs.graph.program import GraphProgram, Surroundings
 
 T = TypeVar("T")
 
@@ -69,9 +78,12 @@ class Replayed(msgspec.Struct, frozen=True):
 
 
 async def replay_run(
-    store: Store, row: RunRow, find: Callable[[str], Workflow[..., Any] | None]
-) -> Replayed:  # Any: whatever it returns
-    """Replay the run of a row; `find` gives the code for its version.
+    store: Store,
+    row: RunRow,
+    find: Callable[[str], Workflow[..., Any] | None],  # Any: whatever it returns
+    around: Surroundings | None = None,
+) -> Replayed:
+    """Replay the run of a row; `find` gives the code for its version. `around` is what a graph finds in its process.
 
     Raises:
         RunNotFound, CorruptJournal, StoreError: the journal cannot be read.
@@ -87,7 +99,7 @@ async def replay_run(
     if state.started_at is None:
         return _unbegun(found, workflow, input)
     threads = ThreadPoolExecutor(1, thread_name_prefix="stepwell-replay")  # it has none before a body needs one
-    replay = Replay(workflow, state, records, input, threads)
+    replay = Replay(workflow, state, records, input, threads, around)
     try:
         await replay.run(store)
         return replay.report(found)
@@ -114,17 +126,9 @@ class Replay:
         records: Records,
         input: msgspec.Raw,
         threads: ThreadPoolExecutor,
+        around: Surroundings | None,
     ) -> None:
-        self.program = FunctionProgram(
-            workflow,
-            Identity(state.run_id, state.workflow, state.parent, state.root),
-            input,
-            clock=lambda: state.updated_at,
-            chance=Random(0),
-            threads=threads,
-            records=records,
-            on_change=state.on_change,
-        )
+        self.program = _program(workflow, state, records, input, threads, around)
         self._state = state
         self._records = records
         self._asked: list[tuple[int, StepPath]] = []
@@ -191,7 +195,7 @@ class Replay:
                 return None if request.path in self._records.by_path else request.path
             case ChildRequest():
                 return None if request.awaited and request.path in self._records.by_path else request.path
-            case RecordValue() | PublishEvent() | SetState():
+            case RecordValue() | PublishEvent() | SetState() | SendSignal():
                 return request.path
             case _:
                 return None
@@ -251,6 +255,62 @@ class Replay:
                 return self.program.deadlock, ""
             case _:
                 return "", ""
+
+
+class Around(Compiling):
+    """What a graph that is replayed finds around it: tasks that are not known here are stood in for."""
+
+    def __init__(self, tasks: Registry, types: NodeTypes, workflows: Sequence[Workflow[..., Any]]) -> None:
+        super().__init__(types)
+        self._tasks = tasks
+        self._workflows = {one.name: one for one in workflows}
+
+    def task(self, name: str) -> Task[..., Any]:  # Any: whatever it returns
+        """The task, or one of its name."""
+        return self._tasks.get(name) or AsyncTask(_stand_in, name, TaskOptions())
+
+    def workflow(self, name: str, version: str) -> Workflow[..., Any]:  # Any: whatever it returns
+        """The workflow, or one of its name."""
+        return self._workflows.get(name) or AsyncWorkflow(_stand_in, name, "", None)
+
+
+async def _stand_in(**_: object) -> None:
+    """Nobody calls it: a replay makes no attempts."""
+
+
+def _program(
+    workflow: Workflow[..., Any],  # Any: whatever it returns
+    state: State,
+    records: Records,
+    input: msgspec.Raw,
+    threads: ThreadPoolExecutor,
+    around: Surroundings | None,
+) -> FunctionProgram | GraphProgram:
+    who = Identity(state.run_id, state.workflow, state.parent, state.root)
+    if isinstance(workflow, GraphWorkflow):
+        from stepwell.programs.graph.program import GraphProgram
+
+        assert around is not None, "graphs are replayed where there is a registry"
+        return GraphProgram(
+            workflow.plan,
+            who,
+            input,
+            around=around,
+            tasks=workflow.tasks,
+            records=records,
+            on_change=state.on_change,
+            until=state.labels.get(UNTIL, ""),
+        )
+    return FunctionProgram(
+        workflow,
+        who,
+        input,
+        clock=lambda: state.updated_at,
+        chance=Random(0),
+        threads=threads,
+        records=records,
+        on_change=state.on_change,
+    )
 
 
 def _plain_outcome(request: Request, now: int) -> Delivery | None:

@@ -272,7 +272,7 @@ class Triggers(FlowControl):
         now = self._clock.now()
         key = f"{name}@by-hand-{utc_text(now)}"
         await self._fire(found, [(key, now)], "by hand", by)
-        workflow = None if self._engine is None else self._engine.workflows.get(found.workflow)
+        workflow = None if self._engine is None else await self._engine.newest(found.workflow)
         return Run(self, key, None if workflow is None else workflow.codec.returns)  # type: ignore[arg-type]  # the whole of it is a Stepwell
 
     async def backfill(self, name: str, start: Moment, end: Moment, *, by: str = "") -> list[str]:
@@ -377,7 +377,7 @@ class Triggers(FlowControl):
 
     async def _fire(self, found: TriggerRow, occasions: list[tuple[str, int]], note: str, by: str) -> None:
         """Record firings and start their runs beside what the trigger does by itself."""
-        workflow = None if self._engine is None else self._engine.workflows.get(found.workflow)
+        workflow = None if self._engine is None else await self._engine.newest(found.workflow)
         now = self._clock.now()
         both: list[tuple[Firing, NewRun]] = [
             fired(found, key, at, now=now, chance=self._chance, workflow=workflow, note=note, by=by)

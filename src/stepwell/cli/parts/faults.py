@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ SHOWN: Final = 50
 UNCHECKED: Final = "unknown-task"
 """The code of the warning that a task is not known since none are: one line for all of them is enough for people."""
 
+_BREAK: Final = re.compile(r"\r\n|\n|\r")
 _WIDEST: Final = 110
 _LARGEST: Final = 16 * 1024 * 1024
 
@@ -31,7 +33,7 @@ def tell(call: Call, problems: Sequence[Problem], source: str, *, text: str | No
 def lines(problems: Sequence[Problem], source: str, *, text: str | None = None) -> list[str]:
     """What is wrong, line by line."""
     content = _content(source) if text is None else text
-    rows = content.splitlines()
+    rows = _BREAK.split(content)
     unchecked = [problem for problem in problems if problem.warning and problem.code == UNCHECKED]
     told = [problem for problem in problems if problem not in unchecked]
     shown: list[str] = []
@@ -99,11 +101,11 @@ def _excerpt(row: str, line: int, column: int, colour: str) -> list[str]:
 
 
 def _content(source: str) -> str:
-    """The text of a file; "" when it cannot be read."""
+    """The text of a file; "" when it cannot be read, or not as UTF-8: then no lines are shown."""
     path = Path(source) if source else None
     try:
         if path is None or not path.is_file() or path.stat().st_size > _LARGEST:
             return ""
-        return path.read_bytes().decode("utf-8-sig", "replace")
+        return path.read_bytes().decode("utf-8-sig")
     except (OSError, ValueError):
         return ""

@@ -17,7 +17,7 @@ import msgspec
 from stepwell.errors import DefinitionError
 from stepwell.nodes.parts import bodies
 from stepwell.nodes.parts.addresses import Address, AllowList, permitted
-from stepwell.nodes.parts.errors import HttpError, HttpNoAnswer, HttpRefused, HttpTimedOut
+from stepwell.nodes.parts.errors import HttpError, HttpNoAnswer, HttpRefused
 
 if TYPE_CHECKING:
     import ssl
@@ -75,7 +75,7 @@ async def exchange(request: Outgoing, wire: Wire) -> Incoming:
 
     Raises:
         HttpRefused: an address, the first or one redirected to, may not be asked, or there are too many redirects.
-        HttpNoAnswer: no connection, or a broken one; a name that cannot be resolved; `HttpTimedOut`: it took too long.
+        HttpNoAnswer: no connection, or a broken or silent one; a name that cannot be resolved.
         HttpError: the body is too large, or packed badly.
         DefinitionError: the extra is not installed.
     """
@@ -116,7 +116,7 @@ async def streamed(request: Outgoing, wire: Wire) -> AsyncIterator[httpx2.Respon
             if last == 0 or is_connected:
                 raise HttpNoAnswer(f"no connection to {url.host} at {address}: {error}") from None
         except client.TimeoutException as error:
-            raise HttpTimedOut(f"no answer from {url.host}: {type(error).__name__}") from None
+            raise HttpNoAnswer(f"no answer from {url.host}: {type(error).__name__}") from None
         except (client.LocalProtocolError, client.UnsupportedProtocol) as error:
             raise HttpRefused(f"the request cannot be sent: {error}") from None
         except (client.TransportError, client.DecodingError) as error:
@@ -178,7 +178,7 @@ async def _tried(
             if last == 0:
                 raise HttpNoAnswer(f"no connection to {url.host} at {address}: {error}") from None
         except client.TimeoutException as error:
-            raise HttpTimedOut(f"no answer from {url.host}: {type(error).__name__}") from None
+            raise HttpNoAnswer(f"no answer from {url.host}: {type(error).__name__}") from None
         except (client.LocalProtocolError, client.UnsupportedProtocol) as error:
             raise HttpRefused(f"the request cannot be sent: {error}") from None
         except client.TransportError as error:

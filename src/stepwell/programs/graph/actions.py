@@ -11,10 +11,13 @@ import msgspec
 
 from stepwell.authoring.context import AttemptContext, current
 from stepwell.authoring.task import AsyncTask, Task, TaskOptions
-from stepwell.errors import GraphError
+from stepwell.errors import GraphError, Unserialisable
+from stepwell.model.faults import find_fault
+from stepwell.model.foreign import ENCODE
+from stepwell.model.refusals import at
 from stepwell.model.shelf import Shelf
 from stepwell.nodes.parts.settings import filled
-from stepwell.nodes.protocol import Expand, NodeType, Outcome
+from stepwell.nodes.protocol import NodeType
 
 
 class Context:
@@ -83,12 +86,29 @@ def action_of(kind: NodeType) -> Task[..., Any]:  # Any: JSON
         state: Any = None,
         step: str = "",
         secrets: Any = None,
-    ) -> Any:
+    ) -> msgspec.Raw:
         attempt = current.get()
         assert isinstance(attempt, AttemptContext), "an action runs in an attempt"
         made = filled(kind.Settings, settings)
         named = {name: os.environ.get(name, "") for name in secrets or ()}
         result = await kind.run(made, Context(attempt, step, answers or {}, state, named))
-        return result if isinstance(result, Outcome | Expand) else msgspec.to_builtins(result)  # it is marked as such
+        return _written(result, kind.name)
 
     return AsyncTask(act, kind.name, TaskOptions())
+
+
+def _written(result: object, name: str) -> msgspec.Raw:
+    """What an action gave as plain JSON, for that is how a graph reads it: no member of it is a tag.
+
+    Raises:
+        Unserialisable: JSON cannot hold it.
+    """
+    try:
+        found = msgspec.to_builtins(result)
+        data = msgspec.json.encode(found, order="sorted")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Unserialisable(f"output of {name}: {error}; a node gives plain JSON") from error
+    fault = find_fault(found, ENCODE) if b"null" in data else None  # what is no finite number is written as null
+    if fault is not None:
+        raise Unserialisable(f"{at(f'output of {name}', fault.path)} is {fault.found}: {fault.remedy}")
+    return msgspec.Raw(data)

@@ -221,7 +221,7 @@ class Frame:
 
     def _tell_all(self, node: PlanNode, ports: tuple[str, ...]) -> None:
         edges = self.body.edges
-        for port, outs in node.outs.items():
+        for port, outs in self.body.nodes[node.index].outs.items():  # a patch may have added some
             live = port in ports
             for index in outs:
                 for _ in range(node.split if live else 1):
@@ -308,7 +308,7 @@ class Frame:
         if milestone.after < 0 or milestone.after in self.left_by:
             return False
         self.held.append(firing)
-        self.work -= 1
+        self._less_work()
         return True
 
     def _look_at_milestones(self) -> None:

@@ -38,7 +38,9 @@ class Map(Container):
         self._filling = False
         self._is_closed = False
         self._keys: set[str] = set()
-        self._key = compile_value(settings.key, f"the key of map {self.firing.path}") if settings.key is not None else None
+        self._key = (
+            compile_value(settings.key, f"the key of map {self.firing.path}") if settings.key is not None else None
+        )
         self._when: Condition | None = None
         if settings.complete_when is not None:
             self._when = completion(settings.complete_when)

@@ -90,7 +90,7 @@ class Scope(Container):
 
     def _undo(self) -> None:
         saga = getattr(self, "_saga", None)
-        if saga is None or not saga.calls:
+        if saga is None or not saga.calls or self.settings.compensate == "none":
             self._finish()
             return
         self._undoing = Undoing(self.program, saga, self._undone)
