@@ -72,7 +72,7 @@ def facts_of(type: NodeType) -> Facts:
         settings=(*names, *(name for name in type.bodies if name not in names)),
         required=parts.required(type),
         bodies=type.bodies,
-        hints={name: field.type for name, field in fields.items() if name not in type.raw},
+        hints={name: field.type for name, field in fields.items()},
         takes_mapping=type.main in type.bodies or _takes_mapping(main),
         own=NODE_KEYS.intersection(names) - _NEVER_OWN if type.kind in _OWN else frozenset(),
     )

@@ -33,6 +33,9 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 RETRIED: Final = frozenset({408, 409, 425, 429, *range(500, 600)})
 """Statuses worth another attempt."""
 
+LONG_SECRET: Final = 8
+"""Secrets with fewer characters may be words that a prompt says for its own reasons."""
+
 OWN: Final = ("model", "messages", "stream", "temperature", "max_tokens", "response_format")
 """Members of the request that have settings of their own."""
 
@@ -156,7 +159,7 @@ class LlmNode(NodeType):
         key = known.get(settings.api_key, settings.api_key)
         redactor = Redactor([*known.values(), key])
         body = msgspec.json.encode(content).decode()
-        if redactor.text(body) != body:
+        if Redactor(one for one in known.values() if len(one) >= LONG_SECRET).text(body) != body:
             raise DefinitionError(
                 "llm: a secret is in what the model would be asked, which might repeat it; leave it out"
             )

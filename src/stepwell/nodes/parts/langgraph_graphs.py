@@ -66,4 +66,7 @@ class Graphs:
         """That there is no graph of this name, and what to do."""
         near = difflib.get_close_matches(name, self._graphs, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"registered are: {', '.join(self.names()) or 'none'}"
-        return f"no LangGraph graph is registered as {name!r} ({hint}); register it with LangGraphNode({{…}}) in Stepwell(node_types=[…])"
+        return (
+            f"no LangGraph graph is registered as {name!r} ({hint}); give it to LangGraphNode({{…}}), and that to "
+            "Stepwell(node_types=[…])"
+        )
