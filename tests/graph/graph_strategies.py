@@ -200,6 +200,7 @@ class _Drawing:
     def _try(self, node: dict[str, Any], kind: str, depth: int, readable: tuple[str, ...]) -> tuple[str, ...]:
         node["try"] = {"do": self.body(depth + 1, readable)}
         caught = self.draw(st.lists(st.sampled_from(["ValueError", "LookupError", "*"]), max_size=2, unique=True))
+        caught.sort(key=lambda name: name == "*")
         own = ("error.type",)
         catch = [{"errors": name, "as": "e", "do": self.body(depth + 1, (*readable, *own, "e.node"))} for name in caught]
         if catch:

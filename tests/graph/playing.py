@@ -251,8 +251,7 @@ class Stage:
         return task(name=name)(work)
 
     async def _attempt(self, name: str, inputs: dict[str, Any]) -> object:
-        step = ctx.idempotency_key.partition(":")[2]  # a step's key is made of its run and its path
-        attempt = Attempt(name, step, ctx.attempt, round(self.clock() - self.start, 6), inputs, run=ctx.run_id)
+        attempt = Attempt(name, ctx.step, ctx.attempt, round(self.clock() - self.start, 6), inputs, run=ctx.run_id)
         act = self._act(attempt)
         self.attempts.append(attempt)
         try:

@@ -328,7 +328,12 @@ class _Reference:
     def _switch(self, node: NodeDef, path: str, inside: str, when: Moment, names: Names, undos: list[Undo]) -> Left:
         value = _rendered(node.settings["value"], names, when)
         cases = node.settings["cases"]
-        fits = [port for port, wanted in cases.items() if value in (wanted if isinstance(wanted, list) else [wanted])]
+        shown = msgspec.json.encode(value)  # as JSON 1 and true are two things
+        fits = [
+            port
+            for port, wanted in cases.items()
+            if shown in map(msgspec.json.encode, wanted if isinstance(wanted, list) else [wanted])
+        ]
         port = fits[0] if fits else "default"
         return self.passed(path, when, port, port)
 

@@ -37,6 +37,7 @@ def test_a_graph_does_what_its_row_says(row: dict[str, Any]) -> None:
     assert row.get("error", "") in (played.error if played.status == "failed" else "")
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("row", _rows())
 def test_a_graph_that_crashes_in_its_middle_ends_as_it_would_have(row: dict[str, Any]) -> None:
     plain = _plain(row)

@@ -313,10 +313,7 @@ class Played:
             return
         self.told[id][number] = live
         wanted = join.count if join.kind == "first" else 1
-        if join.kind == "each" and live:
-            self.fired.add(id)
-            self.enable(id)
-        elif id not in self.fired and sum(self.told[id].values()) >= wanted:
+        if (join.kind == "each" and live) or (id not in self.fired and sum(self.told[id].values()) >= wanted):
             self.fired.add(id)
             self.enable(id)
         elif id not in self.fired and len(self.told[id]) == len(self.ins[id]):

@@ -449,3 +449,12 @@ def test_a_type_that_cannot_be_loaded_is_a_problem_of_the_node() -> None:
 
     with pytest.raises(InvalidDefinition, match=r"nodes\.a: node type 'broken' cannot be loaded"):
         load("stepwell: 1\nid: g\nnodes: {a: {broken: 3}}", Broken())
+
+
+def test_deep_settings_come_through_as_they_are() -> None:
+    deep: Any = 1
+    for _ in range(250):
+        deep = [deep]
+    data = {"stepwell": 1, "id": "deep", "nodes": {"a": {"task": "fetch", "inputs": {"x": deep}}}}
+    definition = definition_of(data, TYPES)
+    assert definition_of(definition.canonical, TYPES).digest == definition.digest

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from stepwell.authoring.registry import KnownTasks, Registry
 from stepwell.authoring.workflow import RunOptions, Workflow
 from stepwell.errors import ArgumentError, Unserialisable
-from stepwell.graph.plan import Plan
-from stepwell.graph.problems import InvalidDefinition
-from stepwell.model.checking import check
 from stepwell.model.codec import ValueCodec
 from stepwell.model.durations import micros
 from stepwell.nodes.registry import NodeTypes
+
+if TYPE_CHECKING:
+    from stepwell.graph.plan import Plan
 
 
 def graph_workflow(
@@ -48,7 +48,7 @@ def made(source: Any, types: NodeTypes, tasks: Registry | None = None) -> Plan: 
     """
     from stepwell.graph.compile import compile_plan  # loaded when there is a graph
     from stepwell.graph.parse import load, parse
-    from stepwell.graph.problems import Findings
+    from stepwell.graph.problems import Findings, InvalidDefinition
     from stepwell.graph.reading import document_of
 
     names = () if tasks is None else tasks.names()
@@ -100,6 +100,8 @@ class GraphCodec:
         Raises:
             ArgumentError: it is no JSON object, or does not fit the schema.
         """
+        from stepwell.model.checking import check
+
         name = self._plan.name
         try:
             value = msgspec.json.decode(data)

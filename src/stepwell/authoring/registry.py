@@ -9,7 +9,6 @@ both.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 import threading
@@ -156,6 +155,8 @@ class Registry:
 
     def suggest(self, name: str) -> str:
         """The name most like this one, or nothing."""
+        import difflib  # only for who has mistyped
+
         near = difflib.get_close_matches(name, self.names(), n=1)
         return near[0] if near else ""
 

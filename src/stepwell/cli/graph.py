@@ -143,9 +143,10 @@ async def definition_of_run(app: Stepwell, row: RunRow, trail: Trail) -> Definit
     """The definition that a run goes through, with what was added to it under way; None when it is no graph's."""
     if trail.patch is not None:
         from stepwell.graph.parse import load
+        from stepwell.graph.reading import STORED
 
         body = await app.payload(trail.patch.definition, trail.patch.definition_blob)
-        return load(body, app.types, source=row.run_id, format="json")
+        return load(body, app.types, source=row.run_id, format="json", limits=STORED)
     try:
         return await app.definition_of(row.workflow, digest_of(trail.version or row.version))
     except WorkflowNotFound:

@@ -207,8 +207,8 @@ class Claims:
 
     def _has_version(self, state: State) -> bool:
         """Whether the graph that an upgrade has led to is there, if it is one."""
-        graphs = self._engine.graphs
-        return not graphs.knows(state.workflow) or graphs.serving(state.workflow, state.version) is not None
+        is_function = state.workflow in self._engine.workflows
+        return is_function or self._engine.graphs.serving(state.workflow, state.version) is not None
 
     async def _adopt_in_time(self, store: Store, claimed: Claimed) -> None:
         """Adopt a run that belongs to this worker now, however long the store has trouble."""
@@ -237,8 +237,12 @@ class Claims:
     async def _adopt(self, store: Store, claimed: Claimed) -> None:
         row = claimed.row
         state, records = await read_run(store, row.run_id)
-        if not self._has_version(state):
-            await self._engine.graphs.fetch(state.workflow, digest_of(state.version))
+        if not self._has_version(state) and not await self._engine.graphs.fetch(
+            state.workflow, digest_of(state.version)
+        ):
+            reason = f"version {state.version} of graph {state.workflow!r} is not in the store: deploy it and resume"
+            await self._set_aside(store, row, state, reason, "code_change")
+            return
         blobs = {digest: await store.blob(digest) for digest in sorted(payloads_of(state, records))}
         if self._engine.closing:
             return

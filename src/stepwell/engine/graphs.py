@@ -18,7 +18,6 @@ from stepwell.authoring.registry import Registry
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow
 from stepwell.errors import DefinitionError
-from stepwell.graph.plan import Plan
 from stepwell.model.ids import SECOND
 from stepwell.model.versions import digest_of
 from stepwell.nodes.registry import NodeTypes
@@ -27,6 +26,7 @@ from stepwell.stores.tables import NewDefinition
 
 if TYPE_CHECKING:
     from stepwell.engine.worker import Engine
+    from stepwell.graph.plan import Plan
 
 REFRESH = 5 * SECOND
 """How often the store is asked which graphs are deployed (microseconds)."""

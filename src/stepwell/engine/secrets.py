@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 
@@ -11,18 +10,18 @@ import msgspec
 from stepwell.errors import GraphError
 
 
-def with_secrets(data: msgspec.Raw, secrets: Mapping[str, str]) -> msgspec.Raw:
-    """An input with each marker replaced by the value of the environment variable that it stands for.
+def with_secrets(data: msgspec.Raw, named: Mapping[str, str]) -> msgspec.Raw:
+    """An input with each marker replaced by the value of the environment variable that `named` gives it.
 
     Raises:
         GraphError: a variable is not set.
     """
-    if not secrets:
+    if not named:
         return data
     text = bytes(data).decode()
-    for marker, name in secrets.items():
+    for marker, name in named.items():
         value = os.environ.get(name)
         if value is None:
             raise GraphError(f"secret {name} is not set: give the environment variable {name} to the engine's process")
-        text = text.replace(marker, json.dumps(value)[1:-1])
+        text = text.replace(marker, msgspec.json.encode(value).decode()[1:-1])
     return msgspec.Raw(text.encode())

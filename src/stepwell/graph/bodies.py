@@ -17,7 +17,7 @@ from stepwell.graph.form import Form, Json, Types
 from stepwell.graph.options import join, node_options
 from stepwell.graph.places import Places
 from stepwell.graph.problems import Findings, Place
-from stepwell.graph.reading import STORED, document_of
+from stepwell.graph.reading import document_of
 from stepwell.graph.typed import Typed, Typing
 
 RESERVED: Final = frozenset(
@@ -41,7 +41,7 @@ def parse_body(data: Json, places: Places, types: Types, findings: Findings, tas
 
     `data` is a map or a list of nodes, or `{nodes, edges, result}`. Whatever is wrong goes to `findings`.
     """
-    if document_of(data, findings, limits=STORED) is None:
+    if document_of(data, findings) is None:
         return BodyDef(place=places.place)
     return Bodies(Form(findings, types, tasks)).body(data, places, "the body")
 

@@ -51,8 +51,8 @@ class ReadingLimits(msgspec.Struct, frozen=True):
 
 LIMITS: Final = ReadingLimits()
 
-STORED: Final = ReadingLimits(size=16 * SIZE, depth=500, values=16_000_000)
-"""For canonical forms, which are larger and nested deeper than what was written."""
+STORED: Final = ReadingLimits(size=16 * SIZE, depth=300, values=16_000_000)
+"""For canonical forms, which are larger and nested deeper than what was written, and for data that was no text."""
 
 _FORMATS: Final[dict[str, Format]] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}
 
@@ -119,7 +119,7 @@ def read_file(
 
 
 def document_of(
-    data: object, findings: Findings, *, source: str = "", limits: ReadingLimits = LIMITS
+    data: object, findings: Findings, *, source: str = "", limits: ReadingLimits = STORED
 ) -> Document | None:
     """Take data that was no text, such as JSON that came over the wire; None when it is not plain JSON."""
     if is_plain(data, limits.depth) and _fits(data):
@@ -140,15 +140,16 @@ def document_of(
 
 def _fits(data: Json) -> bool:
     """Whether all whole numbers in plain JSON fit 64 bits."""
-    match data:
-        case dict():
-            return all(_fits(one) for one in data.values())
-        case list():
-            return all(_fits(one) for one in data)
-        case int():
-            return data.bit_length() < 64
-        case _:
-            return True
+    left = [data]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+        elif isinstance(one, int) and one.bit_length() > 63:
+            return False
+    return True
 
 
 def _is_sound(text: str, findings: Findings, limits: ReadingLimits) -> bool:

@@ -237,15 +237,16 @@ class Typing:
 
 def has_template(value: Json) -> bool:
     """Whether a template stands anywhere in some JSON."""
-    match value:
-        case str():
-            return is_template(value)
-        case dict():
-            return any(has_template(one) for one in value.values())
-        case list():
-            return any(has_template(one) for one in value)
-        case _:
-            return False
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+        elif is_template(one):
+            return True
+    return False
 
 
 def _choices(hint: object, value: Json) -> str:

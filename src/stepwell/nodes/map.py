@@ -119,8 +119,8 @@ class MapNode(NodeType):
                 completion(settings["complete_when"])
             except DefinitionError as error:
                 say("complete_when", str(error))
-        elif settings.get("stay_open") is True:
-            say("stay_open", "a map that stays open needs `complete_when`, or it never ends")
+        elif settings.get("stay_open") is True and not settings.get("accept"):
+            say("stay_open", "a map that stays open needs `complete_when`, or a signal to `accept` that can end it")
         if settings.get("key") is not None:
             rules.check_value(settings["key"], "key", say)
 

@@ -8,18 +8,19 @@ module that has one under the name `TYPE`.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
-import pkgutil
 import re
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from stepwell.errors import DefinitionError
 from stepwell.nodes.protocol import NodeType
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "stepwell.nodes"
 
@@ -46,7 +47,7 @@ class NodeTypes:
     def __init__(self, types: Iterable[NodeType] = ()) -> None:
         self._added: dict[str, NodeType] = {}
         self._removed: set[str] = set()
-        self._modules: dict[str, str] = {}
+        self._modules: dict[str, str] | None = {}
         self._foreign: dict[str, EntryPoint] | None = {}
         for one in types:
             self.add(one)
@@ -55,7 +56,7 @@ class NodeTypes:
     def standard(cls) -> NodeTypes:
         """The types of this package and of what is installed beside it; nothing is imported yet."""
         found = cls()
-        found._modules = dict(_own())
+        found._modules = None
         found._foreign = None
         return found
 
@@ -70,8 +71,9 @@ class NodeTypes:
             return known
         if name in self._removed:
             return None
-        if name in self._modules:
-            known = _type_in(importlib.import_module(self._modules[name]))
+        own = self._own()
+        if name in own:
+            known = _type_in(importlib.import_module(own[name]))
         elif name in (foreign := self._others()):
             known = _loaded(foreign[name])
         else:
@@ -81,7 +83,7 @@ class NodeTypes:
 
     def names(self) -> list[str]:
         """The names of all types, in alphabetical order."""
-        return sorted({*self._added, *self._modules, *self._others()} - self._removed)
+        return sorted({*self._added, *self._own(), *self._others()} - self._removed)
 
     def add(self, type: NodeType) -> None:
         """Take a type in; one of the same name is replaced.
@@ -103,21 +105,30 @@ class NodeTypes:
 
     def suggest(self, name: str) -> str:
         """The name most like this one, or nothing."""
+        import difflib  # only for who has mistyped
+
         near = difflib.get_close_matches(name, self.names(), n=1)
         return near[0] if near else ""
+
+    def _own(self) -> dict[str, str]:
+        if self._modules is None:
+            self._modules = dict(_own())
+        return self._modules
 
     def _others(self) -> dict[str, EntryPoint]:
         if self._foreign is None:
             from importlib import metadata  # slow to load, and only for types that others wrote
 
             points = metadata.entry_points(group=ENTRY_POINTS)
-            self._foreign = {point.name: point for point in points if point.name not in self._modules}
+            self._foreign = {point.name: point for point in points if point.name not in self._own()}
         return self._foreign
 
 
 @functools.cache
 def _own() -> dict[str, str]:
     """The modules of this package's types, by the types' names."""
+    import pkgutil  # only where there is a graph
+
     found = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
     return {name.rstrip("_"): f"stepwell.nodes.{name}" for name in found if name not in _NO_TYPES}
 

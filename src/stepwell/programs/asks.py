@@ -109,6 +109,11 @@ class Asks:
         return not (self._pending or self._late or self.requests)
 
     @property
+    def hears_nothing(self) -> bool:
+        """Whether no outcome can come any more, whatever has been asked for besides."""
+        return not (self._pending or self._late)
+
+    @property
     def knows_no_more(self) -> bool:
         """Whether the journal has nothing from after this moment: no body has come by here before."""
         return self.live or (self.to_come <= 0 and self.recorded.is_used_up)

@@ -16,7 +16,7 @@ from stepwell.graph.dialect import is_dialect
 from stepwell.graph.heads import ID
 from stepwell.graph.parse import load, parse
 from stepwell.graph.problems import Findings, InvalidDefinition, Problem
-from stepwell.graph.reading import Document, document_of, read, read_file
+from stepwell.graph.reading import STORED, Document, document_of, read, read_file
 from stepwell.nodes.registry import NodeTypes
 from stepwell.stores.tables import DefinitionRow
 
@@ -96,7 +96,7 @@ def restored(row: DefinitionRow, types: NodeTypes) -> Definition:
         InvalidDefinition: it is a draft with problems, or was deployed where node types were known that are not here.
     """
     name = f"{row.name} {row.digest}"
-    return load(row.body, types, source=name, format="json")
+    return load(row.body, types, source=name, format="json", limits=STORED)
 
 
 def called(source: DefinitionSource) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -242,6 +241,8 @@ class Graphs(UseCases):
 
     async def _no_workflow(self, name: str) -> WorkflowNotFound:
         known = sorted({row.name for row in await self.store.definitions()})
+        import difflib  # only for who has mistyped
+
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]!r}?" if near else "deploy its definition first"
         return WorkflowNotFound(f"no workflow {name[:100]!r} is deployed in this store; {hint}")

@@ -79,7 +79,7 @@ class Partial(History):
         assert isinstance(created, RunCreated), "a journal begins with run.created"
         if version:
             kept[0] = msgspec.structs.replace(created, version=plan.version)
-            kept = [entry for entry in kept if not isinstance(entry, DefinitionPatched)]
+            kept = [_under(plan.version, entry) for entry in kept if not isinstance(entry, DefinitionPatched)]
         else:
             kept[0] = msgspec.structs.replace(created, version=state.version)
         new = self._fork_of(row, kept, len(entries), new_id, labels, by, reason, {})
@@ -183,6 +183,11 @@ def without(entries: list[AnyEntry], dirty: Dirty) -> list[AnyEntry]:
         elif type(entry) is type(record.outcome):
             kept.append(_first_attempt(entry))
     return kept
+
+
+def _under(version: str, entry: AnyEntry) -> AnyEntry:
+    """A run that began under one version goes on under another from its first entry on."""
+    return msgspec.structs.replace(entry, version=version) if isinstance(entry, RunStarted) else entry
 
 
 def _first_attempt(entry: AnyEntry) -> AnyEntry:

@@ -55,8 +55,8 @@ class Extras:
     def of(self, firing: Firing, data: msgspec.Raw) -> StepExtras | None:
         """What a step of this node needs besides its task and input; None for most."""
         node = firing.node
-        secrets = self.secrets_in(bytes(data))
-        if node.concurrency is None and not node.rate and node.cache is None and not secrets:
+        named = self.secrets_in(bytes(data))
+        if node.concurrency is None and not node.rate and node.cache is None and not named:
             return None
         slots = []
         if node.concurrency is not None:
@@ -71,10 +71,10 @@ class Extras:
         if node.cache is not None:
             ttl = node.cache.ttl
             of = _text(node.cache.key.render(firing.frame)) if node.cache.key is not None else bytes(data)
-            for mark, name in secrets.items():  # markers are of this run; what is kept is for others
+            for mark, name in named.items():  # markers are of this run; what is kept is for others
                 of = of.replace(mark.encode(), name.encode())
             key = f"{node.task or node.type.name}:{content_hash(of)}"
-        return StepExtras(tuple(slots), secrets, key, ttl)
+        return StepExtras(tuple(slots), named, key, ttl)
 
     def secrets_in(self, data: bytes) -> dict[str, str]:
         """The secrets of which markers are in a step's input: their names by marker."""

@@ -74,6 +74,7 @@ class Firing:
             if node.delay is not None:
                 self._wait_first(micros(node.delay.render(frame), f"the delay of {node.id}"))  # type: ignore[arg-type]  # it says what it takes
                 return
+        frame.begins(node)
         if node.mock is not None:
             self._mock()
         else:

@@ -46,6 +46,7 @@ class Frame:
 
     __slots__ = (
         "active",
+        "began",
         "body",
         "cycle_entries",
         "cycle_work",
@@ -105,6 +106,7 @@ class Frame:
         self.told: set[int] = set()
         self.withdrawn: set[int] = set()
         self.skipped: set[int] = set()
+        self.began: set[int] = set()
         self.work = 0
         self.ending: Ending = ""
         self.ended = False
@@ -203,8 +205,6 @@ class Frame:
             self.gate.ask(firing)
         else:
             self.program.queue.append(firing)
-        if self.body.has_milestones:
-            self._look_at_milestones()
 
     def _skip(self, node: PlanNode) -> None:
         if self.ending or node.index in self.withdrawn:
@@ -250,10 +250,10 @@ class Frame:
         if self.ending:
             return
         node = firing.node
-        if node.keeps or keep:
-            self.outputs[node.id] = output
         if ports:
             self.left_by[node.index] = ports
+            if node.keeps or keep:
+                self.outputs[node.id] = output
         try:
             self._tell_all(node, ports)
             if ports:
@@ -301,7 +301,7 @@ class Frame:
         milestone = firing.node.milestone
         if milestone is None:
             return False
-        if milestone.before >= 0 and self.fired.get(milestone.before, 0) > 0:
+        if milestone.before >= 0 and milestone.before in self.began:
             self.record_skip(firing.node, "its milestone has passed")
             firing.end(None, ())
             return True
@@ -310,6 +310,12 @@ class Frame:
         self.held.append(firing)
         self._less_work()
         return True
+
+    def begins(self, node: PlanNode) -> None:
+        """A node's work begins."""
+        if self.body.has_milestones:
+            self.began.add(node.index)
+            self._look_at_milestones()
 
     def _look_at_milestones(self) -> None:
         held, self.held = self.held, []
@@ -322,18 +328,19 @@ class Frame:
     def _less_work(self) -> None:
         self.work -= 1
         if self.body.has_general and not self.ending and self.work > 0:
-            self.tokens.ripe(self._busy())
+            self.tokens.ripe(*self._under_way())
         if self.work == 0 and not self.ended:
             self._rest()
 
-    def _busy(self) -> int:
-        busy = 0
+    def _under_way(self) -> tuple[int, int]:
+        """The bit sets of the nodes that run, and of those to which tokens are on their way."""
+        busy = coming = 0
         for firing in self.active:
             busy |= 1 << firing.node.index
         for one in self.program.queue:
             if isinstance(one, tuple) and one[0] is self:
-                busy |= 1 << one[1].target
-        return busy
+                coming |= 1 << one[1].target
+        return busy, coming
 
     def _rest_of_cycle(self, cycle: int) -> None:
         """A cycle in which nothing moves, and into which nothing comes any more, will not be left by its exits."""
@@ -382,12 +389,9 @@ class Frame:
             return True
         if not self.body.has_general:
             return False
-        if self.tokens.ripe(0) or self.tokens.force():
-            return True
-        unfired = self.tokens.unfired()
         self.work += 1
-        for node in unfired:
-            self._skip(node)
+        if not self.tokens.ripe(0, 0):
+            self.tokens.force()
         self.work -= 1
         return self.work > 0
 

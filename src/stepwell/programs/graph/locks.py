@@ -37,6 +37,14 @@ class Locks:
 
         return self.take_then(name, firing, granted)
 
+    def explain(self) -> str:
+        """Who waits for which lock that somebody else has; "" when nobody does."""
+        return "; ".join(
+            f"{_called(waiter)} waits for lock {name!r}, which {_called(self._holders[name])} has"
+            for name, waiting in self._waiting.items()
+            for waiter, _ in waiting
+        )
+
     def give_back(self, name: str) -> None:
         """The holder is done."""
         waiting = self._waiting.get(name)
@@ -51,3 +59,8 @@ class Locks:
         """The same, if `holder` has the lock at all."""
         if self._holders.get(name) is holder:
             self.give_back(name)
+
+
+def _called(holder: object) -> str:
+    firing = getattr(holder, "firing", holder)
+    return f"node {getattr(firing, 'path', '?')}"

@@ -234,11 +234,16 @@ class GraphProgram:
         self.queue.append(move)
 
     def _find_deadlock(self) -> None:
-        if self.asks.is_empty and not self.ended and not self.is_set_aside and not self.asks.closed:
-            self.deadlock = (
-                "nothing that could move this run again is in flight, and it has not ended: this is a fault of the "
-                "engine; its journal is kept"
-            )
+        if not self.asks.hears_nothing or self.ended or self.is_set_aside or self.asks.closed:
+            return
+        locks = self.locks.explain()
+        self.deadlock = (
+            f"nothing can move this run any more: {locks}; change the definition so that locks are taken in one order, "
+            "and upgrade the run, or cancel it"
+            if locks
+            else "nothing can move this run any more, and it has not ended: this is a fault of the engine; its journal "
+            "is kept"
+        )
 
     def lacks(self, text: str) -> None:
         """The graph cannot go on in this process: the run is set aside until somebody resumes it."""

@@ -188,21 +188,23 @@ class Tokens:
 
     # -- what only the body as a whole can tell -----------------------------------------------------------------
 
-    def ripe(self, busy: int) -> bool:
-        """Let general joins fire that nothing under way can still reach; `busy` is the bit set of nodes that are.
+    def ripe(self, busy: int, coming: int) -> bool:
+        """Decide the general joins that nothing under way can still reach: they run, or without a live token are skipped.
 
-        Returns whether one did.
+        `busy` is the bit set of the nodes that run, `coming` that of those to which tokens are on their way. Returns
+        whether there was one.
         """
         moved = False
         for index, join in self._joins.items():
             node = self._body.nodes[index]
-            if node.join.kind != "general" or not join.lives:
+            if node.join.kind != "general" or (join.fired and not join.lives):
                 continue
-            others = busy | self._waiting_generals(except_for=index)
-            if not others & node.ancestors:
-                join.lives, join.fired = 0, True
-                self._enable(node)
-                moved = True
+            others = busy | coming | self._waiting_generals(except_for=index)
+            if others & node.ancestors or coming & (1 << index):
+                continue
+            act = self._enable if join.lives else self._skip
+            join.lives, join.fired, moved = 0, True, True
+            act(node)
         return moved
 
     def force(self) -> bool:
@@ -220,16 +222,6 @@ class Tokens:
             if index != except_for and self._body.nodes[index].join.kind == "general" and join.lives:
                 mask |= 1 << index
         return mask
-
-    def unfired(self) -> list[PlanNode]:
-        """General joins that got no live token at all, once nothing moves any more."""
-        nodes = self._body.nodes
-        found = []
-        for index, join in self._joins.items():
-            if nodes[index].join.kind == "general" and not join.fired and not join.lives:
-                join.fired = True
-                found.append(nodes[index])
-        return found
 
     def stranded(self) -> list[tuple[PlanNode, str]]:
         """Joins that wait for what will never come, each with the sources of the live tokens that it has."""
