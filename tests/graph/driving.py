@@ -209,9 +209,11 @@ class Driver:
         choices = self.choices()
         if not choices:
             return False
-        while self._order and self._order[-1] not in choices:
+        path = self._order[-1] if self._order else self._chance.choice(choices)
+        assert path in choices, f"{path} is not under way: {choices}"
+        self.happen(path)
+        if self._order and path not in self.open:  # else it is tried once more
             self._order.pop()
-        self.happen(self._order.pop() if self._order else self._chance.choice(choices))
         return True
 
     def happen(self, path: str) -> None:
@@ -301,7 +303,7 @@ def essence(journal: Sequence[AnyEntry]) -> list[tuple[int, bytes]]:
             if str(entry.path) in seen:
                 continue
             seen.add(str(entry.path))
-        data = msgspec.to_builtins(entry)
+        data = msgspec.json.decode(msgspec.json.encode(entry))
         for name in ("at", "attempt", "due", "retry_at"):
             data.pop(name, None)
         if isinstance(entry, StepFailed):

@@ -28,13 +28,19 @@ NEVER = math.inf
 Moment = float
 
 
-class Anything:
-    """Equal to whatever it is compared with: what is not told beforehand, such as the text of an error."""
+class Text:
+    """Equal to any text that begins like this: how errors are worded is told no further."""
+
+    def __init__(self, beginning: str = "") -> None:
+        self.beginning = beginning
 
     def __eq__(self, other: object) -> bool:
-        return True
+        return isinstance(other, str) and other.startswith(self.beginning)
 
-    __hash__ = None  # type: ignore[assignment]  # it is equal to everything
+    def __repr__(self) -> str:
+        return f"<{self.beginning}…>"
+
+    __hash__ = None  # type: ignore[assignment]  # it is equal to many
 
 
 # -- what was seen, and what is told ------------------------------------------------------------------------------
@@ -228,14 +234,13 @@ class _Reference:
         fails = min((when for when, _ in failures), default=NEVER)
         if fails < NEVER:
             error = next(error for when, error in failures if when == fails)
-            own_undos = [one for one in own_undos if one.when <= fails or not one.is_handed_on]
+            own_undos = _undos_by(fails, own_undos)
             when = self.stop(first, scope, fails, own_undos)
             undos += [one for one in own_undos if one.when <= when]
             return Ended(when, error=error)
         undos += own_undos
         if rest < NEVER and stranded:
-            message = "these joins wait for what can never come"
-            return Ended(rest, error=Error(("GraphStranded",), {"type": "GraphStranded", "message": message}))
+            return Ended(rest, error=_error("GraphStranded", "these joins wait for what can never come"))
         return Ended(rest, _result(body, names, rest) if rest < NEVER else None)
 
     def stop(self, first: int, scope: str, when: Moment, undos: Sequence[Undo] = ()) -> Moment:
@@ -247,7 +252,7 @@ class _Reference:
         if when == NEVER:
             return NEVER
         under_way = {path for path in self.seen.begun if path.startswith(scope)}
-        under_way -= {path for path in under_way for one in undos if path.startswith(one.scope)}
+        under_way -= {path for path in under_way for one in _undos_by(when, undos) if path.startswith(one.scope)}
         ends = sorted({when, *(self.seen.closed[path] for path in under_way if path in self.seen.closed)})
         for end in ends:
             mine = [path for path in under_way if self.seen.begun[path] <= end]
@@ -344,7 +349,7 @@ class _Reference:
 
     def _fail(self, node: NodeDef, path: str, inside: str, when: Moment, names: Names, undos: list[Undo]) -> Left:
         name = node.settings.get("type", "Failed")
-        return Left(when, error=Error((name,), {"type": name, "message": Anything(), "timed_out": False}))
+        return Left(when, error=_error(name))
 
     # -- containers -------------------------------------------------------------------------------------------------
 
@@ -362,7 +367,7 @@ class _Reference:
                 break
             if given.get("max") is not None and index >= given["max"]:
                 if given.get("on_max", "fail") == "fail":
-                    return Left(when, error=Error(("TooManyVisits",), _described("TooManyVisits")))
+                    return Left(when, error=_error("TooManyVisits"))
                 break
             if given.get("interval") is not None and index > 0:
                 when = self.wait(f"{inside}:{index + 1}/interval#1", when, given["interval"])
@@ -397,11 +402,10 @@ class _Reference:
         tolerated = _tolerated(given.get("tolerate", 0), len(items))
         if len([1 for at, _ in errors if at < NEVER]) > tolerated:
             fails, _ = errors[tolerated]
-            over = self.stop(first, f"{inside}:", fails)
+            over = self.stop(first, f"{inside}:", fails, undos)
             cause = ends[errors[0][1]].error
             assert cause is not None
-            failed = Error(("MapFailed",), {**_described("MapFailed"), "node": node.id})
-            return Left(over, error=cause if not tolerated else failed)
+            return Left(over, error=_error("MapFailed") if tolerated else cause)
         over = max([when, *(one.when for one in ends)])
         results = [None if one.error is not None else one.output for one in ends]
         found = [
@@ -423,7 +427,7 @@ class _Reference:
         failed = [one for one in ends if one.error is not None and one.when < NEVER]
         if failed:
             earliest = min(failed, key=lambda one: one.when)
-            return Left(self.stop(first, f"{inside}.", earliest.when), error=earliest.error)
+            return Left(self.stop(first, f"{inside}.", earliest.when, undos), error=earliest.error)
         over = max([when, *(one.when for one in ends)])
         return Left(over, ("out",), {name: one.output for name, one in zip(branches, ends, strict=True)})
 
@@ -459,6 +463,11 @@ class _Reference:
         for one in reversed(_by_time(undos)):
             when = self.body(one.node.bodies["compensate"], one.scope, one.names, when, []).when
         return when
+
+
+def _undos_by(when: Moment, undos: Sequence[Undo]) -> list[Undo]:
+    """Those that are there when things are stopped: a scope that is stopped hands nothing on any more."""
+    return [one for one in undos if one.when <= when or not one.is_handed_on]
 
 
 def _by_time(undos: Sequence[Undo]) -> list[Undo]:
@@ -636,5 +645,5 @@ def _tolerated(tolerate: int | str, total: int) -> int:
     return tolerate if isinstance(tolerate, int) else int(float(tolerate.strip(" %")) * total / 100)
 
 
-def _described(name: str) -> dict[str, Any]:
-    return {"type": name, "message": Anything(), "timed_out": False}
+def _error(name: str, beginning: str = "") -> Error:
+    return Error((name,), {"type": name, "message": Text(beginning), "timed_out": False})

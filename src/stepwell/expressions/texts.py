@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import math
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from json import JSONEncoder
 
 Json: TypeAlias = Any
 """Plain JSON data: None, bool, int, float, str, list, dict with text keys."""
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
 
 
 def text_of(value: object) -> str:
@@ -32,11 +33,18 @@ def json_of(value: object) -> str:
         ValueError: it has no JSON form: NaN, an infinity, something that is no plain data, or it is nested too deep.
     """
     try:
-        return _ENCODER.encode(value)
+        return _encoder().encode(value)
     except TypeError as error:
         raise ValueError(str(error)) from None
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+@functools.cache
+def _encoder() -> JSONEncoder:
+    from json import JSONEncoder  # the standard library's is loaded when a text is made
+
+    return JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
 
 
 def is_finite(value: float) -> bool:

@@ -14,6 +14,7 @@ from typing import Final
 from stepwell.graph.definition import BodyDef, EdgeDef, JoinDef, NodeDef
 from stepwell.graph.edges import followed, is_id, needed, ordered, written
 from stepwell.graph.form import Form, Json, Types
+from stepwell.graph.implied import implied
 from stepwell.graph.options import join, node_options
 from stepwell.graph.places import Places
 from stepwell.graph.problems import Findings, Place
@@ -80,8 +81,11 @@ class Bodies:
                 edges += followed(self.form, given["next"], where.of("next"), id, found)
         if extra.get("edges") is not None:
             edges += written(self.form, extra["edges"], places.of("edges"), found)
+        read = {id: self.node(id, given, where) for id, (given, where) in found.items()}
+        stated = {id for id, (given, _) in found.items() if "needs" in given}
+        edges += implied(read, edges, stated, self.form.types)
         return BodyDef(
-            nodes={id: self.node(id, given, where) for id, (given, where) in found.items()},
+            nodes=read,
             edges=ordered(self.form, edges, found),
             result=extra.get("result"),
             has_result="result" in extra,

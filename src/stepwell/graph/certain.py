@@ -13,6 +13,8 @@ The rule. *X is certain at Y* when X has completed, by no `error` or `timeout` p
 * `when`: nothing, since any state of the edges may fulfil its condition.
 * An `if`, a milestone, or being named in another's `cancels` make what follows depend on it; a failure that no port
   takes, or an edge that goes back too often, ends the body, and nothing follows.
+* A node that may run several times at once, since a join before it fires for each token or a node splits, is not
+  known to have ended when something that waits for it runs: what that is told may be of another time.
 * Where edges go back, the first time counts: what was done once stays done. A port from which the way leads back in
   any case, and to the node again, does not count among the ways out: in the end the node is left by another.
 
@@ -140,6 +142,7 @@ class Certain:
             self.guards[node] = guard
             self._facts[node] = facts
             self._ports[node] = self._leave(node, guard)
+            self._joins.often[node] = self._runs_often(node)
             yield node, facts
             for number in self.reached.ins[node]:
                 link = self.reached.links[number]
@@ -147,6 +150,17 @@ class Certain:
                     self._readers[link.source] -= 1
                     if not self._readers[link.source]:
                         self._facts[link.source] = 0
+
+    def _runs_often(self, node: int) -> bool:
+        """Whether a node may run again while what comes after its first run has not ended."""
+        reached = self.reached
+        kind = reached.join_of(node)
+        if kind in ("any", "when"):
+            return False
+        before = [link.source for number in reached.ins[node] if not (link := reached.links[number]).back]
+        if (kind in ("each", "threads") and len(before) > 1) or node in self._open:
+            return True
+        return any(self._joins.often[source] or "split" in reached.nodes[source].options for source in before)
 
     def _enter(self, node: int) -> tuple[int, int]:
         """In which cases a node's join fires, and what is certain then."""
@@ -245,7 +259,8 @@ class Certain:
     def _said(self, link: Link) -> int:
         bit = self._bit.get(link.source, 0)
         own = bit << 1 if link.port in FAILED else bit
-        return self._facts[link.source] | own | bit << 2 | self._entry.get(link.source, 0)
+        ended = 0 if self._joins.often[link.source] else bit << 2
+        return self._facts[link.source] | own | ended | self._entry.get(link.source, 0)
 
 
 def upstream(reached: Reached, pairs: Collection[tuple[int, int]]) -> set[tuple[int, int]]:

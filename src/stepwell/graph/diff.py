@@ -101,7 +101,9 @@ def _bodies(old: BodyDef, new: BodyDef, path: str, above: str) -> Iterator[Chang
     for id, node in old.nodes.items():
         if id not in new.nodes:
             yield Change("removed", "node", f"{above}{id}", f"{path}.nodes{segment(id)}", before=_written(node))
-    yield from _values("setting" if above else "definition", above.rstrip("."), f"{path}.result", old.result, new.result)
+    yield from _values(
+        "setting" if above else "definition", above.rstrip("."), f"{path}.result", old.result, new.result
+    )
     before, after = _edges(old), _edges(new)
     for key, edge in after.items():
         if key not in before:

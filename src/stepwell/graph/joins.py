@@ -28,7 +28,7 @@ class Joins:
     """The joins of one body.
 
     `ways[node]` is the number of ports of which a node is left by one, where it matters. `awaited` are the facts that
-    say of nodes that they have ended or were skipped.
+    say of nodes that they have ended or were skipped. `often[node]` says that a node may run several times at once.
     """
 
     def __init__(self, reached: Reached, tree: Guards, guards: list[int], awaited: int) -> None:
@@ -37,6 +37,7 @@ class Joins:
         self.tree = tree
         self.guards = guards
         self.ways: dict[int, int] = {}
+        self.often = [False] * len(reached.nodes)
         self.say: Say | None = None
 
     def fire(self, node: int, arrivals: Sequence[Arrival]) -> tuple[int, int]:
@@ -79,7 +80,8 @@ class Joins:
         """Every edge has said whether it is live: those that are sure to be add what they say."""
         items: dict[int, int] = {}
         for one in alive:
-            items[one.guard] = items.get(one.guard, 0) | one.facts
+            is_sure = not self.often[self.reached.links[one.link].source]
+            items[one.guard] = items.get(one.guard, 0) | (one.facts if is_sure else 0)
         guard = self._over(items)
         awaited = reduce(int.__or__, (one.facts for one in alive)) & self.awaited
         return guard, _all_say(alive) | items.get(guard, 0) | awaited
@@ -186,13 +188,15 @@ class Joins:
             first, second = self.tree.partings(one, other)
             if first is None or second is None or first[0] != second[0]:
                 continue
-            node = first[0]
-            if self.reached.cycle[node] < 0 and are_exclusive(self.reached.types[node], first[1], second[1]):
+            if self._runs_once(first[0]) and are_exclusive(self.reached.types[first[0]], first[1], second[1]):
                 return first, second
         return None
 
     def _is_choice(self, node: int) -> bool:
-        return self.reached.cycle[node] < 0 and are_exclusive(self.reached.types[node], "", " ")
+        return self._runs_once(node) and are_exclusive(self.reached.types[node], "", " ")
+
+    def _runs_once(self, node: int) -> bool:
+        return self.reached.cycle[node] < 0 and not self.often[node]
 
     def exclude_each_other(self, one: int, other: int) -> bool:
         """Whether two nodes never both run."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from stepwell.authoring.graph import made
 from stepwell.engine.verbs import PatchBody
 from stepwell.errors import RequestRefused, WorkflowNotFound
-from stepwell.graph.dirty import Dirty
-from stepwell.graph.expansion import grown
-from stepwell.graph.plan import Plan
 from stepwell.handle import Run
 from stepwell.model.entries import (
     AnyEntry,
@@ -34,6 +31,10 @@ from stepwell.model.state import State
 from stepwell.model.versions import digest_of
 from stepwell.programs.matching import Records
 from stepwell.usecases.history import History
+
+if TYPE_CHECKING:
+    from stepwell.graph.dirty import Dirty
+    from stepwell.graph.plan import Plan
 
 _FACTS = NodePassed | StepSkipped | ScopeOpened | ScopeClosed | ValueRecorded
 
@@ -69,6 +70,8 @@ class Partial(History):
             ArgumentError: there is no such node.
             RunExists: `new_id` is taken.
         """
+        from stepwell.graph.dirty import Dirty  # loaded when there is a graph
+
         row = await self.get(id)
         entries: list[AnyEntry] = [stored.entry for stored in await self.entries(id)]
         state = await self.state(id)
@@ -110,6 +113,8 @@ class Partial(History):
             RequestRefused: it is no run of a graph.
             InvalidDefinition: with these nodes the definition has problems.
         """
+        from stepwell.graph.expansion import grown
+
         await self.get(id)
         state = await self.state(id)
         plan = await self._plan_of(state)
