@@ -29,6 +29,7 @@ from stepwell.usecases.events import Events
 from stepwell.usecases.graphs import Graphs
 from stepwell.usecases.partial import Partial
 from stepwell.usecases.people import People
+from stepwell.usecases.pipelines import Pipelines
 from stepwell.usecases.starting import Durability as Durability
 from stepwell.usecases.starting import Starting
 from stepwell.usecases.streams import Streams
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from stepwell.observe.spans import Spans
 
 
-class Stepwell(Starting, Graphs, Triggers, People, Events, Streams, Partial, Tasks, Care):
+class Stepwell(Starting, Graphs, Pipelines, Triggers, People, Events, Streams, Partial, Tasks, Care):
     """A store, and unless `drive=False` an engine that drives its runs.
 
     ```python

@@ -270,6 +270,7 @@ class Stepwell:
 
     # -- graphs -------------------------------------------------------------------------------------------------
     deploy = _waits(_App.deploy)
+    evaluate = _gives(_App.evaluate)
     validate = _waits(_App.validate)
     activate = _waits(_App.activate)
     undeploy = _waits(_App.undeploy)

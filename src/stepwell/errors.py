@@ -30,6 +30,11 @@ StepwellError
 ├── StepFailed                  raised in a workflow body where a step has failed for good
 │   └── StepTimedOut            … because a time limit passed
 ├── InputWithdrawn              raised in a workflow body where the input request that it waited for was taken back
+├── GraphError                  what a run of a graph failed of that no attempt raised: settings, outputs, limits
+│   ├── GraphStranded           nothing moves any more, and joins still wait
+│   ├── TooManyVisits           a loop, or an edge that goes back, was to be taken more often than its cap allows
+│   ├── MapFailed               more items failed than the map tolerates
+│   └── ScopeTimedOut           a scope had not ended within its time
 ├── DeadlinePassed              what a run failed of that had not ended by its deadline
 └── StepwellBug                 ours: please report it
 ```

@@ -194,7 +194,8 @@ class _Drawing:
             node["loop"]["collect"] = self.one_of("last", "none")
         if self.chance(10):
             node["loop"]["interval"] = "3s"
-        node["loop"]["do"] = self.body(depth + 1, (*readable, *own))
+        outer = (one for one in readable if not one.startswith("loop."))  # the inner loop's own stand before it
+        node["loop"]["do"] = self.body(depth + 1, (*outer, *own))
         return ("out",)
 
     def _try(self, node: dict[str, Any], kind: str, depth: int, readable: tuple[str, ...]) -> tuple[str, ...]:

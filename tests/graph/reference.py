@@ -391,21 +391,24 @@ class _Reference:
             items = list(range(_rendered(given["count"], names, when)))
         room = given.get("concurrency") or len(items) + 1
         first = len(self.records)
+        own_undos: list[Undo] = []
         ends: list[Ended] = []
         for index, item in enumerate(items):
             begins = when if index < room else sorted(one.when for one in ends)[index - room]
             own = {"index": index, "total": len(items), "item": item, "currentItem": item}
             locals = {"item": item, "map": own, "parallel": own}
             body = node.bodies["do"]
-            ends.append(self.body(body, f"{inside}:{index + 1}/", _with(locals, names), begins, undos))
+            ends.append(self.body(body, f"{inside}:{index + 1}/", _with(locals, names), begins, own_undos))
         errors = sorted((one.when, index) for index, one in enumerate(ends) if one.error is not None)
         tolerated = _tolerated(given.get("tolerate", 0), len(items))
         if len([1 for at, _ in errors if at < NEVER]) > tolerated:
             fails, _ = errors[tolerated]
-            over = self.stop(first, f"{inside}:", fails, undos)
+            over = self.stop(first, f"{inside}:", fails, own_undos)
+            undos += _undos_by(fails, own_undos)
             cause = ends[errors[0][1]].error
             assert cause is not None
             return Left(over, error=_error("MapFailed") if tolerated else cause)
+        undos += own_undos
         over = max([when, *(one.when for one in ends)])
         results = [None if one.error is not None else one.output for one in ends]
         found = [
@@ -420,14 +423,17 @@ class _Reference:
         branches = {name: body for name, body in node.bodies.items() if name != "compensate"}
         room = node.settings.get("concurrency") or len(branches)
         first = len(self.records)
+        own_undos: list[Undo] = []
         ends: list[Ended] = []
         for index, (name, body) in enumerate(branches.items()):
             begins = when if index < room else sorted(one.when for one in ends)[index - room]
-            ends.append(self.body(body, f"{inside}.{name}:1/", names, begins, undos))
+            ends.append(self.body(body, f"{inside}.{name}:1/", names, begins, own_undos))
         failed = [one for one in ends if one.error is not None and one.when < NEVER]
         if failed:
             earliest = min(failed, key=lambda one: one.when)
-            return Left(self.stop(first, f"{inside}.", earliest.when, undos), error=earliest.error)
+            undos += _undos_by(earliest.when, own_undos)
+            return Left(self.stop(first, f"{inside}.", earliest.when, own_undos), error=earliest.error)
+        undos += own_undos
         over = max([when, *(one.when for one in ends)])
         return Left(over, ("out",), {name: one.output for name, one in zip(branches, ends, strict=True)})
 
@@ -452,8 +458,10 @@ class _Reference:
     def _scope(self, node: NodeDef, path: str, inside: str, when: Moment, names: Names, undos: list[Undo]) -> Left:
         own: list[Undo] = []
         ended = self.body(node.bodies["do"], f"{inside}:1/", names, when, own)
+        if node.settings.get("compensate", "auto") == "none":
+            own = []
         if ended.error is None:
-            if node.settings.get("compensate", "auto") == "auto" and ended.when < NEVER:
+            if ended.when < NEVER:
                 undos += [replace(one, when=ended.when, is_handed_on=True) for one in _by_time(own)]
             return Left(ended.when, ("out",), ended.output)
         return Left(self.undo(own, ended.when), error=ended.error)

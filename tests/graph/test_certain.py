@@ -126,6 +126,20 @@ result: "{{ c }}"
   c: {set: {x: "{{ r.result }}"}, needs: [r, b]}
   d: {set: {x: "{{ r.result }}"}, needs: "r:one"}
 """,
+    "whichever of all cases comes": """
+  s: {condition: "{{ input.a }}"}
+  b: {noop: {}, needs: ["s:true", "s:false"], join: {first: 1}}
+  c: {noop: {}}
+  d: {set: {x: "{{ b }}"}, needs: [b, c]}
+""",
+    "ways that exclude each other only within one of several runs": """
+  a: {noop: {}}
+  b: {noop: {}}
+  s: {condition: "{{ input.a }}", needs: [a, b], join: each}
+  c: {noop: {}, needs: "s:true"}
+  d: {noop: {}, needs: "s:false"}
+  e: {noop: {}, needs: [c, d], join: all_strict}
+""",
     "a failure that goes on": """
   a: {task: work, on_error: continue}
   b: {set: {x: "{{ a }} {{ a.error ?? 1 }}"}, needs: a}
@@ -181,6 +195,33 @@ DOUBTFUL = {
   ok: {condition: "{{ a }}", needs: a}
   mend: {noop: {}, needs: "ok:false"}
   c: {set: {x: "{{ mend }}"}, needs: "ok:true"}
+""",
+    "a node that may run twice at once": """
+  a: {noop: {}}
+  b: {noop: {}}
+  s: {condition: "{{ input.a }}", needs: [a, b], join: each}
+  c: {noop: {}, needs: "s:true"}
+  d: {noop: {}, needs: "s:true"}
+  e: {set: {x: "{{ c }}"}, needs: [c, d]}
+""",
+    "a result of a node that another one cancels": """
+  a: {noop: {}}
+  b: {noop: {}, cancels: a}
+result: "{{ a }}"
+""",
+    "what comes before one of the ways into a cycle": """
+  s: {condition: "{{ input.a }}"}
+  p: {noop: {}, needs: "s:true"}
+  a: {set: {x: "{{ p }}"}, needs: [p, {from: b, back: true}]}
+  b: {noop: {}, needs: ["s:false", a], join: each}
+""",
+    "a way out of a cycle beside another": """
+  a: {noop: {}, needs: [{from: ok, port: "false", back: true}]}
+  b: {condition: "{{ input.a }}", needs: a}
+  ok: {condition: "{{ input.b }}", needs: "b:true"}
+  x: {noop: {}, needs: "b:true"}
+  c: {noop: {}, needs: "ok:true"}
+  d: {set: {x: "{{ c }}"}, needs: [x, c]}
 """,
     "a cycle that may be left another way": """
   a: {noop: {}, needs: [{from: ok, port: "false", back: true}]}

@@ -14,6 +14,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 STORE_VARIABLE = "STEPWELL_STORE"
 DEFAULT_STORE = "~/.stepwell/stepwell.db"
+TASKS_VARIABLE = "STEPWELL_TASKS"
 
 
 class Call:
@@ -25,6 +26,7 @@ class Call:
 
     def __init__(self) -> None:
         self.given_store = ""
+        self.given_tasks: tuple[str, ...] = ()
         self.json = False
         self.stdout: TextIO = sys.stdout
         self.stderr: TextIO = sys.stderr
@@ -34,6 +36,11 @@ class Call:
         """The store's URL or path: as given, else from the environment, else the default."""
         text = self.given_store or os.environ.get(STORE_VARIABLE) or DEFAULT_STORE
         return os.path.expanduser(text) if text.startswith("~") else text
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The scripts and modules with what graphs may call: as given, else from the environment, split as in a shell."""
+        return self.given_tasks or tuple(_split(os.environ.get(TASKS_VARIABLE, "")))
 
     def answer(self, text: str = "") -> None:
         """Print what was asked for."""
@@ -137,6 +144,30 @@ def _take_store(context: click.Context, _: click.Parameter, value: str | None) -
 def _take_json(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         context.ensure_object(Call).json = True
+
+
+def code_option(function: F) -> F:
+    """Give a command `--tasks`, which it finds as `call.tasks`."""
+    return click.option(
+        "--tasks",
+        multiple=True,
+        metavar="TARGET",
+        expose_value=False,
+        callback=_take_tasks,
+        help=f"What nodes of graphs may call: file.py, module, or one task in it; may be repeated.  "
+        f"[default: ${TASKS_VARIABLE}]",
+    )(function)
+
+
+def _take_tasks(context: click.Context, _: click.Parameter, value: tuple[str, ...]) -> None:
+    if value:
+        context.ensure_object(Call).given_tasks = value
+
+
+def _split(text: str) -> list[str]:
+    import shlex
+
+    return shlex.split(text)
 
 
 def _quoted(word: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from stepwell.app import Stepwell
+from stepwell.authoring.registry import Registry
 from stepwell.authoring.workflow import Workflow
 from stepwell.cli.parts.call import DEFAULT_STORE, Call
 from stepwell.cli.parts.endings import StoreMissing
@@ -25,7 +26,7 @@ GRACE: Final = "10s"
 """How long attempts in flight may go on when a command that drives ends."""
 
 
-def client(call: Call, *, create: bool = False) -> Stepwell:
+def client(call: Call, *, create: bool = False, tasks: Registry | None = None) -> Stepwell:
     """A client of the store; it runs beside the process that drives.
 
     Raises:
@@ -34,14 +35,18 @@ def client(call: Call, *, create: bool = False) -> Stepwell:
     path = store_path(call.store)
     if not create and path is not None and not path.exists():
         raise StoreMissing(f"store {path}: there is no such file; check --store, or start a run to make it")
-    return Stepwell(call.store, drive=False, create=create)
+    return Stepwell(call.store, tasks=tasks or (), drive=False, create=create)
 
 
 def engine(
-    call: Call, workflows: Iterable[Workflow[..., Any]] = (), *, grace: str = GRACE
-) -> Stepwell:  # Any: whatever they return
+    call: Call,
+    workflows: Iterable[Workflow[..., Any]] = (),  # Any: whatever they return
+    tasks: Registry | None = None,
+    *,
+    grace: str = GRACE,
+) -> Stepwell:
     """A process that drives these workflows' runs; opening it raises `StoreBusy` when another one does."""
-    return Stepwell(call.store, workflows=workflows, grace=grace, strict=is_strict())
+    return Stepwell(call.store, workflows=workflows, tasks=tasks or (), grace=grace, strict=is_strict())
 
 
 def is_strict() -> bool:

@@ -16,6 +16,8 @@ from typing import Any, Final
 import msgspec
 
 import stepwell
+from stepwell.authoring.graph import GraphWorkflow
+from stepwell.authoring.registry import Registry
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow, workflow_of
 from stepwell.cli.parts.endings import TargetMissing
@@ -60,12 +62,13 @@ class Loaded(msgspec.Struct, frozen=True):
 class Target(msgspec.Struct, frozen=True):
     """A workflow (or a task as one) that can be run, and what else its module has, to drive children and recover.
 
-    `workflows` has it last.
+    `workflows` has it last; `tasks` are those that graphs among them may call.
     """
 
     label: str
     workflow: Workflow[..., Any]
     workflows: tuple[Workflow[..., Any], ...]
+    tasks: Registry | None = None
 
 
 def find_target(text: str) -> Target:
@@ -86,7 +89,8 @@ def find_target(text: str) -> Target:
         workflow = workflow_of(found)
     except DefinitionError:
         raise _no_workflow(loaded, name, found) from None
-    return Target(f"{loaded.place}:{name}", workflow, _all_workflows(loaded, workflow))
+    everything = _all_workflows(loaded, workflow)
+    return Target(f"{loaded.place}:{name}", workflow, everything, _tasks_for(loaded, everything))
 
 
 def workflows_in(text: str) -> tuple[Workflow[..., Any], ...]:
@@ -209,6 +213,15 @@ def _which(loaded: Loaded, own: Sequence[str]) -> TargetError:
         f"; its tasks can be run too: {loaded.shown}:{tasks[0]}" if tasks else "; put @workflow in front of a function"
     )
     return TargetError(f"{loaded.shown} has no workflow{hint}")
+
+
+def _tasks_for(loaded: Loaded, workflows: Sequence[Workflow[..., Any]]) -> Registry | None:
+    """The module's own tasks, for graphs that are defined in it."""
+    if not any(isinstance(one, GraphWorkflow) for one in workflows):
+        return None
+    registry = Registry()
+    registry.add(loaded.tasks.values(), replace=True)
+    return registry
 
 
 def _no_workflow(loaded: Loaded, name: str, found: object) -> TargetError:

@@ -6,33 +6,22 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import click
-
 from stepwell.authoring.registry import Registry
 from stepwell.authoring.task import Task
+from stepwell.cli.parts.call import Call, code_option
 from stepwell.cli.parts.endings import TargetMissing
 from stepwell.cli.parts.finding import did_you_mean
-from stepwell.cli.parts.targets import load
+from stepwell.cli.parts.targets import Loaded, load
 from stepwell.errors import TargetError
 
-_OPTION = click.option(
-    "--tasks",
-    "tasks",
-    multiple=True,
-    metavar="TARGET",
-    help="Tasks that nodes may call: file.py, module, or one task in it; may be repeated.",
-)
-
-
 def tasks_option(function: Callable[..., int]) -> Callable[..., int]:
-    """Give a command `--tasks`, as `tasks`: a registry of them, or None when it is not given."""
+    """Give a command `--tasks`, as `tasks`: a registry of them, or None when none are named."""
 
     @functools.wraps(function)
-    def wrapped(*args: Any, **given: Any) -> int:  # Any: click's own signature
-        named: tuple[str, ...] = given.pop("tasks")
-        return function(*args, tasks=find_tasks(named) if named else None, **given)
+    def wrapped(call: Call, *args: Any, **given: Any) -> int:  # Any: click's own signature
+        return function(call, *args, tasks=find_tasks(call.tasks) if call.tasks else None, **given)
 
-    return _OPTION(wrapped)
+    return code_option(wrapped)
 
 
 def find_tasks(named: Sequence[str]) -> Registry:
@@ -45,12 +34,17 @@ def find_tasks(named: Sequence[str]) -> Registry:
     """
     registry = Registry()
     for text in named:
-        registry.add(_tasks_of(text))
+        registry.add(tasks_of(*load(text)))
     return registry
 
 
-def _tasks_of(text: str) -> list[Task[..., Any]]:  # Any: whatever they return
-    loaded, name = load(text)
+def tasks_of(loaded: Loaded, name: str) -> list[Task[..., Any]]:  # Any: whatever they return
+    """The tasks in a script or module, or only the one called so.
+
+    Raises:
+        TargetMissing: there is no such task.
+        TargetError: it has no tasks.
+    """
     found = loaded.tasks
     if name:
         chosen = [one for key, one in found.items() if name in (key, one.name)]

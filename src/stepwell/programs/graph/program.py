@@ -80,6 +80,7 @@ class GraphProgram:
         tasks: those that the graph brings along; they go before the process's own.
         records: what the journal knows; None for a fresh run.
         on_change: overrides the tasks' own policy for this rebuild.
+        journals: False when nobody keeps a journal: facts are not even made.
         until: the id of a node of the plan; the run ends when it has completed, and runs only what leads to it.
     """
 
@@ -94,6 +95,7 @@ class GraphProgram:
         records: Records | None = None,
         on_change: OnChange | None = None,
         until: str = "",
+        journals: bool = True,
     ) -> None:
         self.deadlock = ""
         self.ended = False
@@ -111,6 +113,7 @@ class GraphProgram:
         self.asks.live = records is None
         self._input = input
         self._until = until
+        self.journals = journals
         self._variables: dict[str, object] = {}
         self.globals = Globals({}, self._variables, {}, (), identity)
         self._extras = Extras(plan, identity, around)
@@ -334,7 +337,7 @@ class GraphProgram:
 
     def record(self, fact: GraphFact) -> None:
         """Journal a fact, unless the journal has it."""
-        if not self.recorded.has_fact(fact):
+        if self.journals and not self.recorded.has_fact(fact):
             self.ask(RecordFact(fact))
 
     def say(self, note: Note) -> None:
