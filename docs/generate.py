@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
+import graph_pages
 from click.testing import CliRunner
 from sources import (
     ROOT,
@@ -101,6 +102,7 @@ def of_class(place: Place, shown: str, prefix: str, *, methods: bool = True, lev
 GROUPS = (
     ("UseCases", "Stepwell"),
     ("Starting",),
+    ("Graphs",),
     ("Steering",),
     ("Looking",),
     ("People",),
@@ -108,7 +110,8 @@ GROUPS = (
     ("Streams",),
     ("FlowControl",),
     ("Triggers",),
-    ("History",),
+    ("History", "Partial"),
+    ("Tasks",),
 )
 """In which order what a class inherits is shown, by the names of the classes that it is made of; others come after."""
 
@@ -201,8 +204,18 @@ MORE = (
 )
 """What fields of those types are, as far as callers look at it."""
 
-ELSEWHERE = {"Retry", "Limits", "Queue", "Run", "Task", "Workflow", "Stepwell"}
+ELSEWHERE = {"Retry", "Limits", "Queue", "Run", "Task", "Workflow", "Stepwell", "NodeType"}
 """What has a place of its own in the reference."""
+
+OF_GRAPHS = (
+    Place("graph/problems.py", "Problem"),
+    Place("graph/problems.py", "Place"),
+    Place("nodes/protocol.py", "Outcome"),
+    Place("nodes/protocol.py", "Ask"),
+    Place("nodes/protocol.py", "Expand"),
+    Place("nodes/protocol.py", "Routed"),
+)
+"""Structs that stand where graphs are."""
 
 
 def named_by(places: Iterable[Place], *, more: Iterable[Place] = ()) -> list[Place]:
@@ -226,7 +239,7 @@ def _is_struct(place: Place) -> bool:
 
 
 def _values() -> str:
-    places = [one for one in named_by(INTERFACE, more=MORE) if _is_struct(one)]
+    places = [one for one in named_by(INTERFACE, more=MORE) if _is_struct(one) and one not in OF_GRAPHS]
     return "\n".join(of_struct(one) for one in sorted(places, key=lambda one: one.name))
 
 
@@ -295,6 +308,18 @@ def _facades(tree: ast.ClassDef, shown: str) -> Iterator[str]:
         ]
         if names:
             yield f"- {', '.join(f'`{shown}.{name}`' for name in names)}: each {meaning}"
+
+
+# -- graphs ---------------------------------------------------------------------------------------------------------
+
+
+def _graphs() -> str:
+    parts = [documented(module("authoring/graph.py"), "graph_workflow", "graph_workflow", level=3)]
+    parts.append(of_class(Place("graph/problems.py", "InvalidDefinition"), "InvalidDefinition", "error", level=3))
+    parts += [of_struct(one) for one in OF_GRAPHS]
+    for name, shown in (("NodeType", "type"), ("ActionContext", "context"), ("View", "view")):
+        parts.append(of_class(Place("nodes/protocol.py", name), name, shown, level=3))
+    return "\n".join(parts)
 
 
 # -- the testing kit ------------------------------------------------------------------------------------------------
@@ -443,6 +468,13 @@ PARTS: dict[str, Callable[[], str]] = {
     "values": _values,
     "aliases": _aliases,
     "blocking": _blocking,
+    "graphs": _graphs,
+    "nodes": graph_pages.nodes,
+    "head-keys": graph_pages.head_keys,
+    "node-keys": graph_pages.node_keys,
+    "triggers": graph_pages.triggers,
+    "joins": graph_pages.joins,
+    "reserved": graph_pages.reserved,
     "kit": _kit,
     "plugin": _plugin,
     "logging": _logging,

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from stepwell.app import Stepwell
-from stepwell.cli.parts.call import Call, cli_command
+from stepwell.cli.parts.call import Call, cli_command, code_option
 from stepwell.cli.parts.opening import me, run
 from stepwell.cli.parts.settings import read_settings
 from stepwell.cli.parts.verbs import branch, drive_branch
@@ -25,6 +25,7 @@ from stepwell.stores.protocol import RunRow
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a key of ctx.state; may be repeated.")
 @click.option("--id", "id_", metavar="ID", help="The new run's id; made up when absent.")
 @click.option("--reason", default="", help="Why, for the journal.")
+@code_option
 @click.option("--no-drive", is_flag=True, help="Only start it; do not drive it here.")
 def command(
     call: Call,

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from stepwell.app import Stepwell
-from stepwell.cli.parts.call import Call, cli_command
+from stepwell.cli.parts.call import Call, cli_command, code_option
 from stepwell.cli.parts.opening import me, run
 from stepwell.cli.parts.verbs import branch, drive_branch
 from stepwell.handle import Run
@@ -19,6 +19,7 @@ from stepwell.stores.protocol import RunRow
 @click.argument("run_", metavar="RUN")
 @click.option("--id", "id_", metavar="ID", help="The new run's id; made up when absent.")
 @click.option("--reason", default="", help="Why, for the journal.")
+@code_option
 @click.option("--no-drive", is_flag=True, help="Only start it; do not drive it here.")
 def command(call: Call, run_: str, id_: str | None, reason: str, no_drive: bool) -> int:
     """Start a new run with the input that RUN had, by today's code; RUN is untouched.

@@ -6,7 +6,7 @@ import click
 
 from stepwell.app import Stepwell
 from stepwell.cli.parts.bulk import Many, bulk_options, for_all
-from stepwell.cli.parts.call import Call, cli_command
+from stepwell.cli.parts.call import Call, cli_command, code_option
 from stepwell.cli.parts.opening import me
 from stepwell.cli.parts.verbs import ask, drive_here, leave_for_later, leave_to_driver
 from stepwell.cli.run import read_input
@@ -33,6 +33,7 @@ from stepwell.stores.protocol import RunRow
     type=click.Choice(["pause", "rerun", "reuse", "fail"]),
     help="What to do where the code now calls a recorded step differently.",
 )
+@code_option
 @click.option("--no-drive", is_flag=True, help="Only ask for it; do not drive the run here.")
 def command(
     call: Call,

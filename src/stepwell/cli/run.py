@@ -1,4 +1,4 @@
-"""Run a workflow or a task, and follow it to its end."""
+"""Run a workflow, a graph or a task, and follow it to its end."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import click
 import msgspec
 
 from stepwell.app import Durability, Stepwell
+from stepwell.authoring.graph import GraphWorkflow
 from stepwell.cli.parts import detaching, words
-from stepwell.cli.parts.call import Call, cli_command
+from stepwell.cli.parts.call import Call, cli_command, code_option
 from stepwell.cli.parts.driving import Driver, has_unheard_pause
-from stepwell.cli.parts.endings import FAILED, OK
-from stepwell.cli.parts.opening import engine, me
+from stepwell.cli.parts.endings import FAILED, OK, TargetMissing
+from stepwell.cli.parts.graphs import check_node, deployed_graph, graph_in_file, may_be_deployed
+from stepwell.cli.parts.opening import client, engine, me, store_path
 from stepwell.cli.parts.opening import run as run_loop
 from stepwell.cli.parts.reporting import Driven, cause_of, output_of, report
 from stepwell.cli.parts.screens import screen_for
+from stepwell.cli.parts.sources import STDIN, is_definition_file
 from stepwell.cli.parts.starts import start_options
 from stepwell.cli.parts.targets import LABEL, Target, find_target
+from stepwell.engine.performing import UNTIL
 from stepwell.errors import ArgumentError, StoreBusy
 from stepwell.model.entries import OnChange
 from stepwell.model.ids import run_id as checked_id
@@ -37,10 +41,11 @@ class Order(msgspec.Struct, frozen=True):
     options: StartOptions
     labels: dict[str, str]
     on_change: OnChange | None
+    until: str = ""
 
     async def start(self, app: Stepwell) -> str:
         """Start it, or find it; returns the run's id."""
-        labels = {**self.labels, LABEL: self.target.label}
+        labels = {**self.labels, LABEL: self.target.label, **({UNTIL: self.until} if self.until else {})}
         options: StartOptions = {**self.options, "id": self.id, "labels": labels, "by": me()}
         return (await app.start_encoded(self.target.workflow, self.data, **options)).id
 
@@ -49,6 +54,11 @@ class Order(msgspec.Struct, frozen=True):
 @click.argument("target")
 @click.option("-i", "--input", "given", metavar="JSON", help="The input: JSON, @FILE, or - for standard input.")
 @click.option("--id", "id_", metavar="ID", help="The run's id; the same id and input again goes on with that run.")
+@click.option("--version", default="", metavar="VERSION", help="Of a deployed workflow: a label or digest.")
+@click.option(
+    "--until", default="", metavar="NODE", help="Of a graph: only NODE and what leads to it; gives its output."
+)
+@code_option
 @click.option("--detach", is_flag=True, help="Start it in the background and return at once.")
 @click.option("--priority", type=int, help="Higher goes first.  [default: the workflow's, else 0]")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="For finding the run; may be repeated.")
@@ -70,6 +80,8 @@ def command(
     target: str,
     given: str | None,
     id_: str | None,
+    version: str,
+    until: str,
     detach: bool,
     priority: int | None,
     labels: tuple[str, ...],
@@ -79,15 +91,18 @@ def command(
 ) -> int:
     """Run TARGET and follow it to its end.
 
-    TARGET is file.py:name, module:name, or file.py when it has one workflow. The result is printed as JSON; progress
-    goes to standard error. Ctrl-C pauses the run; twice stops at once. Nothing that is finished is done again.
+    TARGET is file.py:name, module:name, or file.py when it has one workflow; a definition of a graph (flow.yaml, - for
+    standard input), or the name of a deployed one. The result is printed as JSON; progress goes to standard error.
+    Ctrl-C pauses the run; twice stops at once. Nothing that is finished is done again.
     """
     if id_ is not None:
         checked_id(id_)
-    found = find_target(target)
+    found = _find(call, target, version, is_checked=not detach or bool(call.tasks))
+    if until:
+        check_node(found.workflow, until)
     data = found.workflow.codec.parse(read_input(given))
     options: StartOptions = {**start, "priority": priority, "durability": durability}
-    order = Order(found, data, id_, options, read_labels(labels), on_change)
+    order = Order(found, data, id_, options, read_labels(labels), on_change, until)
     if detach:
         if durability == "memory":
             raise click.UsageError("--detach with --durability memory: such a run lives in the process that runs it")
@@ -95,9 +110,38 @@ def command(
     return run_loop(_run(call, order))
 
 
+def _find(call: Call, text: str, version: str, *, is_checked: bool) -> Target:
+    """The workflow that the target names: in a file, in the store, or in a script or module."""
+    if text == STDIN or is_definition_file(text):
+        if version:
+            raise click.UsageError("--version is for deployed workflows; a file has one version")
+        return graph_in_file(text, call.tasks, checked=is_checked)
+    deployed = None
+    if may_be_deployed(text):
+        deployed = run_loop(_find_deployed(call, text, version, is_checked))
+    elif version:
+        raise click.UsageError("--version is for deployed workflows: give the name of one as TARGET")
+    if deployed is not None:
+        return deployed
+    try:
+        return find_target(text)
+    except TargetMissing as error:
+        if may_be_deployed(text):
+            raise TargetMissing(f"{error}; and no workflow {text!r} is deployed in this store") from None
+        raise
+
+
+async def _find_deployed(call: Call, name: str, version: str, is_checked: bool) -> Target | None:
+    path = store_path(call.store)
+    if path is not None and not path.exists() and not version:
+        return None
+    async with client(call) as app:
+        return await deployed_graph(app, name, version, call.tasks, checked=is_checked)
+
+
 async def _run(call: Call, order: Order) -> int:
     screen = screen_for(call)
-    app = engine(call, order.target.workflows)
+    app = engine(call, order.target.workflows, order.target.tasks)
     await app.store.open()  # before the engine: it may take the run up at once
     known = await app.store.get(order.id) if order.id is not None else None
     undo = known is not None and await has_unheard_pause(app.store, known.run_id)
@@ -128,6 +172,8 @@ async def _drive(call: Call, app: Stepwell, driver: Driver, order: Order, id: st
     text = f"run {click.style(id, bold=True)} of {order.target.workflow.name}"
     if known is not None:
         text += f" goes on: {words.count(state.completed, 'step')} done before"
+        if isinstance(order.target.workflow, GraphWorkflow) and state.version != order.target.workflow.version:
+            text += f", under version {state.version} ({order.target.workflow.version} is for new runs)"
     return await driver.drive(id, again=call.command("resume", id), beyond=beyond, event=event, text=text)
 
 
@@ -177,7 +223,7 @@ def read_labels(given: tuple[str, ...]) -> dict[str, str]:
         key, equals, value = one.partition("=")
         if not key or not equals:
             raise click.BadParameter(f"{one!r}: write KEY=VALUE", param_hint="--label")
-        if key == LABEL:
-            raise click.BadParameter(f"{LABEL!r} is written by this command itself", param_hint="--label")
+        if key in (LABEL, UNTIL):
+            raise click.BadParameter(f"{key!r} is written by this command itself", param_hint="--label")
         labels[key] = value
     return labels

@@ -6,7 +6,7 @@ import click
 
 from stepwell.app import Stepwell
 from stepwell.cli.parts.bulk import Many, for_all
-from stepwell.cli.parts.call import Call, cli_command
+from stepwell.cli.parts.call import Call, cli_command, code_option
 from stepwell.cli.parts.opening import me
 from stepwell.cli.parts.verbs import ask, drive_here, leave_for_later, leave_to_driver
 from stepwell.model.lifecycle import SET_ASIDE
@@ -19,6 +19,7 @@ from stepwell.stores.protocol import Filter, RunRow
 @click.option("--workflow", metavar="NAME", help="Upgrade all runs of this workflow that have not ended.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask whether all of them are meant.")
 @click.option("--reason", default="", help="Why, for the journal.")
+@code_option
 @click.option("--no-drive", is_flag=True, help="Only ask for it; do not drive the run here.")
 def command(call: Call, run: str | None, to: str, workflow: str | None, yes: bool, reason: str, no_drive: bool) -> int:
     """Let RUN, or with --workflow all runs of a workflow, go on under the version labelled LABEL.

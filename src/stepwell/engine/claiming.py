@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stepwell.authoring.workflow import Workflow
+from stepwell.engine.lacking import lack_of_types
 from stepwell.engine.questions import QuestionDesk
 from stepwell.engine.reading import payloads_of, read_heads, read_run, read_whole
 from stepwell.engine.runner import Runner
@@ -181,20 +182,27 @@ class Claims:
 
     async def _with_graphs(self, store: Store, claimed: Sequence[Claimed]) -> list[Claimed]:
         """Load the graphs that these runs are of; one whose definition is no good any more is set aside."""
-        graphs, ready = self._engine.graphs, []
+        ready = []
         for one in claimed:
             row = one.row
-            try:
-                if await graphs.ready(row):
-                    ready.append(one)
-                    continue
-                reason = f"version {row.version} of graph {row.workflow!r} is not in the store: deploy it and resume"
-            except DefinitionError as error:
-                reason = f"graph {row.workflow!r} does not compile any more: {error}"
+            is_function = row.workflow in self._engine.workflows
+            reason = "" if is_function else await self._lack_of_graph(row.workflow, row.version)
+            if not reason:
+                ready.append(one)
+                continue
             state, _ = await read_run(store, row.run_id)
             self._adopting.discard(row.run_id)
             await self._set_aside(store, row, state, reason, "code_change")
         return ready
+
+    async def _lack_of_graph(self, name: str, version: str) -> str:
+        """Why a run of this version of a graph cannot be driven; "" when it can, now that the graph is loaded."""
+        try:
+            if await self._engine.graphs.fetch(name, digest_of(version)) is not None:
+                return ""
+            return f"version {version} of graph {name!r} is not in the store: deploy it and resume"
+        except DefinitionError as error:
+            return f"{lack_of_types(name)}{error}"
 
     def _adopt_at_once(self, store: Store, claimed: Claimed, head: Sequence[Stored] | None) -> bool:
         """Adopt a run of which all has been read, as of nearly every one; false when there is more to read."""
@@ -237,10 +245,8 @@ class Claims:
     async def _adopt(self, store: Store, claimed: Claimed) -> None:
         row = claimed.row
         state, records = await read_run(store, row.run_id)
-        if not self._has_version(state) and not await self._engine.graphs.fetch(
-            state.workflow, digest_of(state.version)
-        ):
-            reason = f"version {state.version} of graph {state.workflow!r} is not in the store: deploy it and resume"
+        reason = "" if self._has_version(state) else await self._lack_of_graph(state.workflow, state.version)
+        if reason:
             await self._set_aside(store, row, state, reason, "code_change")
             return
         blobs = {digest: await store.blob(digest) for digest in sorted(payloads_of(state, records))}

@@ -7,8 +7,10 @@ calls them: what was registered since the plan was compiled counts.
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,7 +24,7 @@ from stepwell.model.ids import SECOND
 from stepwell.model.versions import digest_of
 from stepwell.nodes.registry import NodeTypes
 from stepwell.stores.protocol import RunRow, Store
-from stepwell.stores.tables import NewDefinition
+from stepwell.stores.tables import DRAFT, NewDefinition
 
 if TYPE_CHECKING:
     from stepwell.engine.worker import Engine
@@ -86,7 +88,11 @@ class Graphs(Compiling):
         self.own: dict[str, GraphWorkflow] = {}
         self._unkept: list[GraphWorkflow] = []
         self._kept: set[tuple[str, str]] = set()
+        self._started: dict[tuple[str, str], None] = {}
+        self._starts_any = False
+        self._missed: dict[tuple[str, str], None] = {}
         self._looked_at = 0
+        self._is_stale = False
 
     # -- which there are ----------------------------------------------------------------------------------------
 
@@ -99,30 +105,48 @@ class Graphs(Compiling):
         return name in self._active or name in self.own
 
     def add(self, graph: GraphWorkflow) -> None:
-        """Take in a graph that the program has; new runs by its name are of it."""
+        """Take in a graph that the program has; where none of that name is deployed, new runs by its name are of it."""
         key = (graph.name, digest_of(graph.version))
-        if key not in self._plans:
-            self._plans[key] = graph
+        known = self._plans.get(key)
+        if known is not None and known.plan is graph.plan:
+            return
+        if known is None:
             self._unkept.append(graph)
-        if self.own.get(graph.name) is None or not self._active.get(graph.name):
-            self.own[graph.name] = self._plans[key]
+        if known is None or (known.tasks is None and graph.tasks is not None):
+            self._take(key, graph)
+        self.own[graph.name] = self._plans[key]
+
+    def _take(self, key: tuple[str, str], graph: GraphWorkflow) -> None:
+        self._plans[key] = graph
+        for name, version in _started_in(graph.plan.body):
+            if name:
+                self._started[name, version] = None
+            else:
+                self._starts_any = True
 
     async def refresh(self) -> None:
         """Learn from the store which graphs are deployed, and keep there those that the program has."""
-        self._looked_at = self._engine.clock.now()
+        is_first, self._looked_at, self._is_stale = not self._looked_at, self._engine.clock.now(), False
         unkept, self._unkept = self._unkept, []
         for graph in unkept:
             await self.keep(self._engine.store, graph)
         rows = await self._engine.store.definitions()
-        self._active = {row.name: row.digest for row in rows if row.active} | {
-            row.name: "" for row in rows if not any(one.active for one in rows if one.name == row.name)
-        }
-        self._labels = {(row.name, label): row.digest for row in rows for label in row.labels}
+        active = dict.fromkeys((row.name for row in rows), "") | {row.name: row.digest for row in rows if row.active}
+        labels = {(row.name, label): row.digest for row in rows for label in row.labels}
+        is_new = (active, labels) != (self._active, self._labels)
+        self._active, self._labels = active, labels
+        await self.prepare()
+        if is_new and not is_first:
+            self._engine.chore(self._let_go_on([*active]))
 
     async def look(self) -> None:
-        """`refresh`, when that was a while ago: others may deploy graphs in the same store."""
-        if self._unkept or self._engine.clock.now() - self._looked_at >= REFRESH:
+        """`refresh`, when there is reason to: others may deploy graphs in the same store."""
+        if self._unkept or self._is_stale or self._engine.clock.now() - self._looked_at >= REFRESH:
             await self.refresh()
+
+    def stale(self) -> None:
+        """Another process has written to the store, perhaps a definition."""
+        self._is_stale = True
 
     async def keep(self, store: Store, graph: GraphWorkflow) -> None:
         """See that a graph's definition is in the store, where its runs will need it."""
@@ -146,21 +170,53 @@ class Graphs(Compiling):
         return await self.fetch(row.workflow, digest_of(row.version)) is not None
 
     async def fetch(self, name: str, version: str) -> GraphWorkflow | None:
-        """The graph of this version (a digest, a label, or "" for the active one), from the store if need be."""
-        digest = self._labels.get((name, version), version) or self._active.get(name, "")
-        known = self._plans.get((name, digest)) or (self.own.get(name) if not version else None)
+        """The graph of this version (a digest, a label, or "" for the active one), from the store if need be.
+
+        Raises:
+            InvalidDefinition: its definition has problems in this version of the engine.
+        """
+        known = self._loaded(name, version)
         if known is not None:
             return known
         row = await self._engine.store.definition(name, version)
-        if row is None:
+        if row is None or row.digest == DRAFT:
             return None
-        graph = GraphWorkflow(self.compiled(msgspec.json.decode(row.body)))
-        self._plans[name, row.digest] = graph
-        self._kept.add((name, row.digest))
-        for child in graph.plan.workflows:
-            if child != name and self.workflow(child, "") is None:
-                await self.fetch(child, "")
-        return graph
+        key = (name, row.digest)
+        if key not in self._plans:
+            graph = GraphWorkflow(self.compiled(msgspec.json.decode(row.body)))
+            if key not in self._plans:  # somebody else may have loaded it meanwhile
+                self._take(key, graph)
+                self._kept.add(key)
+        if not version:
+            self._active[name] = row.digest
+        await self.prepare()
+        return self._plans[key]
+
+    def _loaded(self, name: str, version: str) -> GraphWorkflow | None:
+        digest = self._labels.get((name, version), version) or self._active.get(name, "")
+        return self._plans.get((name, digest)) if digest else self.own.get(name)
+
+    async def prepare(self) -> None:
+        """Load the graphs that those which are loaded may start: when a node does so, it is too late to ask the store.
+
+        Definitions with problems are left; whoever needs them is told then.
+        """
+        wanted = list(self._started)
+        if self._starts_any:
+            wanted += [(name, "") for name, digest in self._active.items() if digest]
+        for name, version in wanted:
+            if name in self._engine.workflows or self._loaded(name, version) is not None:
+                continue
+            if not self.knows(name):
+                continue
+            try:
+                await self.fetch(name, version)
+            except DefinitionError as error:
+                _log.error("graph %s, which others start, does not compile: %s", name, error)
+
+    async def _let_go_on(self, names: Sequence[str]) -> None:
+        """Resume the runs that were set aside because a workflow was missing that is there now."""
+        await let_go_on(self._engine, [lack_of_workflow(name) for name in names], "its workflow is there now")
 
     # -- surroundings of programs -------------------------------------------------------------------------------
 
@@ -174,8 +230,41 @@ class Graphs(Compiling):
             return self._engine.workflows[name]
         if version and (name, version) in self._engine.versions:
             return self._engine.versions[name, version]
-        digest = self._labels.get((name, version), version) or self._active.get(name, "")
-        return self._plans.get((name, digest)) or (self.own.get(name) if not version else None)
+        found = self._loaded(name, version)
+        if found is None and not self._engine.closing:
+            if not self._missed:
+                self._engine.chore(self._find_missed())
+            self._missed[name, version] = None
+        return found
+
+    async def _find_missed(self) -> None:
+        """Look in the store for what a program has asked for in vain; its run was set aside meanwhile."""
+        missed, self._missed = self._missed, {}
+        found = []
+        for name, version in missed:
+            try:
+                if await self._engine.insist(functools.partial(self.fetch, name, version)) is not None:
+                    found.append(name)
+            except DefinitionError as error:
+                _log.error("graph %s, which others start, does not compile: %s", name, error)
+        if found:
+            await self._let_go_on(found)
+
+
+def lack_of_workflow(name: str) -> str:
+    """How the reason begins for which a run is set aside that starts a workflow which is not there."""
+    return f"workflow {name!r}, which node "
+
+
+def _started_in(body: PlanBody) -> Iterator[tuple[str, str]]:
+    """The workflows, with versions, that nodes of a body and of the bodies in it start; "" for a name made then."""
+    for node in body.nodes:
+        if node.type.name == "workflow":
+            given = node.settings.source
+            name, version = (given.get(key) or "" for key in ("workflow", "version"))
+            yield ("" if not isinstance(name, str) or "{{" in name else name), str(version)
+        for inner in node.bodies.values():
+            yield from _started_in(inner)
 
 
 async def keep_definition(store: Store, graph: GraphWorkflow, now: int) -> None:

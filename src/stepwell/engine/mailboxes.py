@@ -63,6 +63,7 @@ class Mailboxes:
         """Another process has written to the store, perhaps: look at all that it may have been about."""
         self.read_soon(self._engine.store)
         self._engine.topics.read_soon()
+        self._engine.graphs.stale()
         self._engine.queueing.look_at_all()
         self._engine.scheduling.look()
 

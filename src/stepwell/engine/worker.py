@@ -223,7 +223,11 @@ class Engine:
         self.claims.look()
 
     async def newest(self, name: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
-        """The workflow that serves new runs of this name: a function, or else a graph."""
+        """The workflow that serves new runs of this name: a function, or else a graph.
+
+        Raises:
+            InvalidDefinition: the deployed graph has problems in this version of the engine.
+        """
         known = self.workflows.get(name)
         return known if known is not None else await self.graphs.fetch(name, "")
 

@@ -6,7 +6,8 @@ Input, variables, environment, secrets and the run itself; and the names that co
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -103,8 +104,8 @@ def check_fields(use: Use, say: Say) -> None:
         say.error("unknown-field", use.place, f"{use.text}: {root} has no field {path[0]!r}", hint)
 
 
-def check_outermost(use: Use, known: Around, ids: Collection[str], say: Say) -> None:
-    """A root that no body around the expression gave a meaning to."""
+def check_outermost(use: Use, known: Around, ids: Iterable[str], say: Say) -> None:
+    """A root that no body around the expression gave a meaning to; `ids` may have been meant."""
     root = use.reference.root
     match root:
         case "var":
@@ -129,7 +130,8 @@ def check_outermost(use: Use, known: Around, ids: Collection[str], say: Say) -> 
         case _ if known.lenient:
             pass
         case _:
-            names = [*ids, *known.names, *_properties(known.input), *FIELDS, "var", "env", "secret", "input"]
+            others = (*known.names, *_properties(known.input), *FIELDS, "var", "env", "secret", "input")
+            names = chain(others, ids)
             hint = say.meant(root, names) or f"a field of the input is `input.{root}`"
             say.error("unknown-name", use.place, f"{use.text}: there is no node or name {root!r} here", hint)
 

@@ -13,8 +13,8 @@ MOST: Final = 1000
 """Problems that are noted; who has more has seen enough."""
 
 _GUESSES: Final = 100
-_CANDIDATES: Final = 3000
-"""Guessing compares a word with each known name, which is slow: so many times, with so many names."""
+_CANDIDATES: Final = 1000
+"""Guessing compares a word with each known name, which is slow: so many times, with so many names of like length."""
 
 
 class Say:
@@ -52,7 +52,9 @@ class Say:
         if not isinstance(word, str) or len(word) > 100 or self._guesses <= 0:
             return ""
         self._guesses -= 1
-        near = difflib.get_close_matches(word, list(islice(known, _CANDIDATES)), n=1)
+        length, spread = len(word), 1 + len(word) // 3
+        alike = dict.fromkeys(name for name in known if abs(len(name) - length) <= spread)
+        near = difflib.get_close_matches(word, list(islice(alike, _CANDIDATES)), n=1)
         return f"did you mean {near[0]!r}?" if near else ""
 
     def meant_or_listed(self, word: object, known: Collection[str], what: str) -> str:

@@ -14,6 +14,7 @@ that of `do_while`, and the result of a body, when it has come to its end. What 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -120,8 +121,8 @@ class _Scoping:
                 hint = self.say.meant(id, self._ids.get(use.where, ()))
                 self.say.error("unknown-name", use.place, f"{use.text}: there is no node {id!r} here", hint)
             else:
-                ids = dict.fromkeys((*self._ids.get(use.where, ()), *reached.by_id))
-                check_outermost(use, self.known, list(ids), self.say)
+                near = chain(self._ids.get(use.where, ()), reached.by_id)  # looked at only when a name is unknown
+                check_outermost(use, self.known, near, self.say)
             return
         holder = self.homes.holder(id or "", use.where)
         hint = f"refer to {holder!r}, whose output has what its body gives" if holder else "names end at a container"

@@ -210,7 +210,7 @@ def node_keys() -> dict[str, Json]:
         "timeout": _said(ref("timeout"), "How long an attempt may take, all of them, or the silence of one."),
         "on_error": _said(
             {"enum": [*ON_ERROR]},
-            "A failure fails what is around the node, leaves by `out` with `error` in its output, or by the port error.",
+            "A failure fails what is around the node, goes on by `out` with its `error`, or by the port error.",
         ),
         "cache": _said(
             either(_BOOLEAN, closed({"key": {}, "ttl": ref("duration")})),

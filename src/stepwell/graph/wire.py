@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from stepwell.graph.cycles import components
 from stepwell.graph.expand import Expanded
 from stepwell.graph.plan import MAX_VISITS, Join, PlanBody, PlanEdge, PlanNode
 from stepwell.graph.reach import Reached
@@ -28,18 +29,20 @@ def wire(expanded: Expanded) -> PlanBody:
     """The plan of a body and of the bodies in it. There must be nothing wrong with it."""
     scoped = expanded.scoped
     reached = scoped.reached
+    count = len(reached.nodes)
     sinks = _sinks(reached)
+    general = _ancestors(reached)
     reads = scoped.read if reached.body.has_result else scoped.read | set(sinks)
     edges = tuple(_edge(reached, number) for number in range(len(reached.links)))
     return PlanBody(
-        nodes=tuple(_node(expanded, index, index in reads) for index in range(len(reached.nodes))),
+        nodes=tuple(_node(expanded, index, index in reads, general.get(index, 0)) for index in range(count)),
         edges=edges,
         by_id=reached.by_id,
         starts=reached.starts,
         sinks=sinks,
         result=scoped.result,
         exits=_exits(reached.cycles, edges),
-        has_general=any(reached.join_of(index) == "general" for index in range(len(reached.nodes))),
+        has_general=bool(general),
         has_milestones=any("milestone" in node.options for node in reached.nodes),
     )
 
@@ -61,7 +64,7 @@ def _edge(reached: Reached, number: int) -> PlanEdge:
     )
 
 
-def _node(expanded: Expanded, index: int, is_read: bool) -> PlanNode:
+def _node(expanded: Expanded, index: int, is_read: bool, ancestors: int) -> PlanNode:
     scoped = expanded.scoped
     reached, compiled = scoped.reached, scoped.compiled[index]
     definition, type = reached.nodes[index], reached.types[index]
@@ -86,7 +89,7 @@ def _node(expanded: Expanded, index: int, is_read: bool) -> PlanNode:
         cycle=reached.cycle[index],
         keeps=retain == "run" or (retain == "used" and is_read),
         victims=_victims(reached, index) if is_first and join.rest == "cancel" else (),
-        ancestors=_ancestors(reached, index) if join.kind == "general" else 0,
+        ancestors=ancestors,
         **parts,
     )
 
@@ -128,16 +131,25 @@ def _victims(reached: Reached, join: int) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _ancestors(reached: Reached, join: int) -> int:
-    seen: set[int] = set()
-    waiting = [join]
-    for node in waiting:
-        for number in reached.ins[node]:
-            source = reached.links[number].source
-            if source not in seen:
-                seen.add(source)
-                waiting.append(source)
-    bits = bytearray(len(reached.nodes) // 8 + 1)
-    for node in seen:
-        bits[node >> 3] |= 1 << (node & 7)
-    return int.from_bytes(bits, "little")
+def _ancestors(reached: Reached) -> Mapping[int, int]:
+    """For each general join the bit set of the nodes from which it can be reached."""
+    wanted = {node for node in range(len(reached.nodes)) if reached.join_of(node) == "general"}
+    if not wanted:
+        return {}
+    links = reached.links
+    above = [0] * len(reached.nodes)
+    readers = [len(outs) for outs in reached.outs]
+    found: dict[int, int] = {}
+    for members in reversed(components([[links[number].target for number in outs] for outs in reached.outs])):
+        seen = 0
+        for number in (number for node in members for number in reached.ins[node]):
+            source = links[number].source
+            seen |= above[source] | 1 << source
+            readers[source] -= 1
+            if not readers[source]:
+                above[source] = 0
+        for node in members:
+            above[node] = seen
+            if node in wanted:
+                found[node] = seen
+    return found

@@ -20,7 +20,7 @@ from stepwell.cli.parts.finding import did_you_mean
 from stepwell.cli.parts.sources import is_definition_file, read_source
 from stepwell.cli.parts.targets import Target, load
 from stepwell.cli.parts.whitelist import tasks_of
-from stepwell.errors import ArgumentError, WorkflowNotFound
+from stepwell.errors import ArgumentError
 from stepwell.model.versions import digest_of
 from stepwell.stores.protocol import RunRow
 from stepwell.stores.tables import DRAFT
@@ -52,7 +52,7 @@ def code_in(named: Sequence[str]) -> Code:
     registry, workflows, places = Registry(), dict[tuple[str, str], Workflow[..., Any]](), []
     for text in named:
         loaded, name = load(text)
-        if name or loaded.tasks:
+        if name or loaded.tasks or not loaded.workflows:
             registry.add(tasks_of(loaded, name))
         places.append(f"{loaded.place}:{name}" if name else loaded.place)
         for workflow in () if name else loaded.workflows.values():
@@ -175,16 +175,6 @@ def code_for(row: RunRow, label: str, named: Sequence[str], wanted: frozenset[st
     return code
 
 
-def missing_target(text: str, error: TargetMissing) -> TargetMissing:
-    """What is said of a bare name that names neither a module nor a deployed workflow."""
-    return TargetMissing(f"{error}; and no workflow {text!r} is deployed in this store")
-
-
-def no_store(path: object) -> WorkflowNotFound:
-    """What is said of `--version` where there is no store."""
-    return WorkflowNotFound(f"store {path}: there is no such file, so nothing is deployed in it; check --store")
-
-
 def is_graph_label(label: str) -> bool:
     """Whether a run was started from a definition in a file, or from a deployed one."""
     head = label.split(_MARK)[0]
@@ -195,4 +185,3 @@ def _types() -> Any:  # Any: a `NodeTypes`
     from stepwell.nodes.registry import NodeTypes
 
     return NodeTypes.standard()
-

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import click
 import msgspec
 
 from stepwell.app import Stepwell
+from stepwell.authoring.registry import Registry
 from stepwell.cli.parts import words
 from stepwell.cli.parts.call import Call
 from stepwell.cli.parts.driving import Driver, has_unheard_pause
 from stepwell.cli.parts.endings import INTERRUPTED, OK, TERMINATED, TargetMissing
 from stepwell.cli.parts.finding import find_run
+from stepwell.cli.parts.graphs import Code, code_for, is_graph_label, plan_of
 from stepwell.cli.parts.opening import client, driver_in, driver_of, engine, run
 from stepwell.cli.parts.reporting import report
 from stepwell.cli.parts.screens import screen_for
@@ -26,7 +28,10 @@ from stepwell.model.lifecycle import SET_ASIDE, TERMINAL
 from stepwell.model.state import State
 from stepwell.stores.protocol import RunRow
 
-Verb: TypeAlias = Literal["pause", "resume", "cancel", "retry", "state", "upgrade", "rerun", "fork"]
+if TYPE_CHECKING:
+    from stepwell.graph.plan import Plan
+
+Verb: TypeAlias = Literal["pause", "resume", "cancel", "retry", "state", "upgrade", "patch", "rerun", "fork"]
 
 HEARD_SECONDS: Final = 2.0
 """How long is waited for the process that drives to act on what was asked for, so that it can be said."""
@@ -38,6 +43,7 @@ _DONE: Final[dict[Verb, str]] = {
     "retry": "retried",
     "state": "edited",
     "upgrade": "upgraded",
+    "patch": "patched",
     "rerun": "run",
     "fork": "run",
 }
@@ -47,7 +53,8 @@ class Asked(msgspec.Struct, frozen=True):
     """What was asked for: `row` is from before, `target` where the run's code is found again ("" if unknown).
 
     `driver` names the process that drives the store, if one does; `undo_pause` says that the run, which was not
-    paused, is about to hear of a pause that this resume is meant to undo.
+    paused, is about to hear of a pause that this resume is meant to undo. `plan` is what a run of a graph goes
+    through; None for functions.
     """
 
     verb: Verb
@@ -56,6 +63,7 @@ class Asked(msgspec.Struct, frozen=True):
     driver: str | None
     undo_pause: bool = False
     steps_done: int = 0
+    plan: Plan | None = None
 
 
 def ask(call: Call, verb: Verb, text: str, post: Callable[[Stepwell, RunRow], Awaitable[None]]) -> Asked:
@@ -77,7 +85,8 @@ async def _ask(call: Call, verb: Verb, text: str, post: Callable[[Stepwell, RunR
             await post(app, row)
         target = await target_of(app, row)
         steps_done = (await app.state(row.run_id)).completed
-    return Asked(verb, row, target, driver, undo, steps_done)
+        plan = await plan_of(app, row)
+    return Asked(verb, row, target, driver, undo, steps_done, plan)
 
 
 async def target_of(app: Stepwell, row: RunRow) -> str:
@@ -94,7 +103,8 @@ async def branch(
         made = await create(app, await find_run(app, text))
         row = await app.get(made.id)
         steps_done = (await app.state(row.run_id)).completed
-        return Asked(verb, row, await target_of(app, row), await driver_of(call), steps_done=steps_done)
+        target, plan = await target_of(app, row), await plan_of(app, row)
+        return Asked(verb, row, target, await driver_of(call), steps_done=steps_done, plan=plan)
 
 
 def drive_branch(call: Call, asked: Asked, origin: str, *, no_drive: bool) -> int:
@@ -160,10 +170,17 @@ def drive_here(
     Says what is the matter when the run's code cannot be found.
     """
     try:
-        target = _target(asked)
+        code = _code(call, asked)
     except TargetError as error:
         return leave_for_later(call, asked, f"nobody drives this store, and the run's code is not found: {error}")
-    return run(_drive(call, asked, target, beyond, on_change, settle))
+    return run(_drive(call, asked, code, beyond, on_change, settle))
+
+
+def _code(call: Call, asked: Asked) -> Code:
+    if asked.plan is not None and (call.tasks or not asked.target or is_graph_label(asked.target)):
+        return code_for(asked.row, asked.target, call.tasks, asked.plan.tasks)
+    target = _target(asked)
+    return Code((), target.tasks or Registry(), target.workflows)
 
 
 def _target(asked: Asked) -> Target:
@@ -181,14 +198,14 @@ def _target(asked: Asked) -> Target:
 async def _drive(
     call: Call,
     asked: Asked,
-    target: Target,
+    code: Code,
     beyond: int,
     on_change: OnChange | None,
     settle: Callable[[State], bool] | None,
 ) -> int:
     run_id = asked.row.run_id
     screen = screen_for(call)
-    app = engine(call, target.workflows, grace="10s" if settle is None else "1s")
+    app = engine(call, code.workflows, code.tasks, grace="10s" if settle is None else "1s")
     try:
         await app.open()
     except StoreBusy as busy:  # somebody was quicker

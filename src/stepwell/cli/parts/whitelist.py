@@ -14,6 +14,7 @@ from stepwell.cli.parts.finding import did_you_mean
 from stepwell.cli.parts.targets import Loaded, load
 from stepwell.errors import TargetError
 
+
 def tasks_option(function: Callable[..., int]) -> Callable[..., int]:
     """Give a command `--tasks`, as `tasks`: a registry of them, or None when none are named."""
 
