@@ -124,7 +124,7 @@ def _settings(one: Any) -> Iterator[str]:  # Any: NodeType
     yield "|---|---|---|---|"
     for name, field in fields.items():
         shape = shapes[name]
-        default = "**needed**" if field.required else _default(field, name in meanings and shape)
+        default = "**needed**" if field.required else _default(field)
         shown = f"`{name}`" + (" (main)" if name == one.main else "")
         words = "JSON, as it is" if name in one.raw and shape.keys() <= {"description", "default"} else _words(shape)
         yield _row(shown, words, default, meanings.get(name, ""))
@@ -133,12 +133,9 @@ def _settings(one: Any) -> Iterator[str]:  # Any: NodeType
         yield _row(shown, "nodes" if name != "branches" else "bodies", "", BODIES[name] + ".")
 
 
-def _default(field: Any, shape: Any) -> str:  # Any: msgspec's FieldInfo, JSON Schema
-    if field.default is msgspec.NODEFAULT:
-        value = field.default_factory()
-    else:
-        value = field.default
-    if value is None or value is msgspec.UNSET or value == "" or (value == () and not shape):
+def _default(field: Any) -> str:  # Any: msgspec's FieldInfo
+    value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    if value is None or value is msgspec.UNSET or value == "":
         return ""
     return f"`{msgspec.json.encode(value).decode()}`"
 

@@ -2,6 +2,7 @@
 
 * A `python` block whose first line is `# name.py` is saved under that name in the page's own folder. It is run at once
   unless a `console` block further down runs it. A `python` block without a name is run at once.
+* A `yaml` block whose first line is `# name.yaml` is saved under that name; a later one of the same name replaces it.
 * A `text` block straight after a `python` block is what running it prints.
 * A `console` block holds commands after `$ ` and what each prints. They are run by a shell in the page's folder, where
   `python` is this Python and `stepwell` is this Stepwell; what earlier blocks `export` holds.
@@ -22,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_NAMED = re.compile(r"# ([\w-]+\.py)$")
+_NAMED = {"python": re.compile(r"# ([\w-]+\.py)$"), "yaml": re.compile(r"# ([\w-]+\.yaml)$")}
 _KILLED = re.compile(r"^\S*bash: line \d+: +\d+ (Killed|Terminated).*$", re.MULTILINE)
 _MARK = "--- command {} ---"
 
@@ -40,9 +41,9 @@ class Block:
 
     @property
     def name(self) -> str:
-        """The file that a python block asks to be saved as, or nothing."""
-        named = _NAMED.match(self.text.split("\n", 1)[0])
-        return named[1] if named and self.language == "python" else ""
+        """The file that a python or yaml block asks to be saved as, or nothing."""
+        named = _NAMED[self.language].match(self.text.split("\n", 1)[0]) if self.language in _NAMED else None
+        return named[1] if named else ""
 
 
 def blocks_of(page: Path) -> list[Block]:
@@ -81,6 +82,8 @@ class Scenario:
                 if not block.name or expected is not None or not self._is_run_later(number, name):
                     done += 1
                     self._compare(block, self._output(f"python {name}", block), expected)
+            elif block.language == "yaml" and block.name:
+                (self._folder / block.name).write_text(block.text, "utf-8")
             elif block.language == "console":
                 done += 1
                 self._run_console(block)

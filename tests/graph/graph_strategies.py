@@ -6,13 +6,12 @@ they do. What a node reads is certain to be settled when it runs: its own source
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from hypothesis import strategies as st
-
-Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 PORTS = {
     "condition": ("true", "false"),
@@ -20,6 +19,45 @@ PORTS = {
     "router": ("left", "right", "default"),
 }
 CONTAINERS = ("map", "loop", "parallel", "branches", "try", "scope")
+
+
+class Chance(Protocol):
+    """What decides: hypothesis, which makes failing graphs small, or plain chance, which is quick."""
+
+    def number(self, least: int, most: int) -> int: ...
+
+    def one_of(self, *choices: Any) -> Any: ...
+
+    def some_of(self, choices: Sequence[Any], most: int) -> list[Any]: ...
+
+
+class _Drawn:
+    def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
+        self._draw = draw
+
+    def number(self, least: int, most: int) -> int:
+        return int(self._draw(st.integers(least, most)))
+
+    def one_of(self, *choices: Any) -> Any:
+        return self._draw(st.sampled_from(choices))
+
+    def some_of(self, choices: Sequence[Any], most: int) -> list[Any]:
+        return list(self._draw(st.lists(st.sampled_from(choices), max_size=most, unique=True)))
+
+
+class _Seeded:
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def number(self, least: int, most: int) -> int:
+        return self._random.randint(least, most)
+
+    def one_of(self, *choices: Any) -> Any:
+        return self._random.choice(choices)
+
+    def some_of(self, choices: Sequence[Any], most: int) -> list[Any]:
+        unique = list(dict.fromkeys(choices))
+        return self._random.sample(unique, self._random.randint(0, min(most, len(unique))))
 
 
 @dataclass
@@ -32,22 +70,20 @@ class _Body:
 
 
 class _Drawing:
-    def __init__(self, draw: Draw, kinds: tuple[str, ...], most: int) -> None:
-        self.draw = draw
+    def __init__(self, choose: Chance, kinds: tuple[str, ...], most: int) -> None:
+        self.choose = choose
+        self.one_of = choose.one_of
         self.kinds = kinds
         self.most = most
         self.count = 0
 
     def chance(self, percent: int) -> bool:
-        return bool(self.draw(st.integers(0, 99)) >= 100 - percent)
-
-    def one_of(self, *choices: Any) -> Any:
-        return self.draw(st.sampled_from(choices))
+        return self.choose.number(0, 99) >= 100 - percent
 
     def body(self, depth: int, readable: tuple[str, ...], *, is_plain: bool = False) -> dict[str, Any]:
         """Nodes of a body. `readable` are templates that always have a value there."""
         body = _Body()
-        size = self.draw(st.integers(1, 6 if depth == 0 else 3))
+        size = self.choose.number(1, 6 if depth == 0 else 3)
         for _ in range(size):
             if self.count >= self.most and body.nodes:
                 break
@@ -84,7 +120,7 @@ class _Drawing:
         """From which nodes and ports edges lead to the next node."""
         if not body.nodes:
             return []
-        ids = self.draw(st.lists(st.sampled_from(list(body.nodes)), max_size=3, unique=True))
+        ids = self.choose.some_of(list(body.nodes), 3)
         found = []
         for id in ids:
             ports = body.ports[id]
@@ -104,7 +140,7 @@ class _Drawing:
             return
         if len(sources) == 1:
             return
-        choice = self.draw(st.integers(0, 11))
+        choice = self.choose.number(0, 11)
         if choice <= 4:
             return
         if choice == 5:
@@ -115,7 +151,7 @@ class _Drawing:
             node["join"] = "general"
         elif choice == 9:
             rest = self.one_of("ignore", "block", "cancel")
-            node["join"] = {"first": self.draw(st.integers(1, len(sources))), "rest": rest}
+            node["join"] = {"first": self.choose.number(1, len(sources)), "rest": rest}
         elif choice == 10:
             rules = [{"==": [{"var": f"edges.{source}"}, self.one_of("live", "dead")]} for source, _ in sources]
             if len({source for source, _ in sources}) < len(sources):
@@ -132,7 +168,7 @@ class _Drawing:
 
     def _task(self, node: dict[str, Any], kind: str, depth: int, readable: tuple[str, ...]) -> tuple[str, ...]:
         node["task"] = self.one_of("work", "work", "work", "flaky")
-        wanted = self.draw(st.lists(st.sampled_from(readable), max_size=2, unique=True))
+        wanted = self.choose.some_of(readable, 2)
         node["inputs"] = {"at": self.count} | {f"i{number}": f"{{{{ {one} }}}}" for number, one in enumerate(wanted)}
         if self.chance(10):
             node["retry"] = 2
@@ -157,11 +193,11 @@ class _Drawing:
         return PORTS[kind]
 
     def _map(self, node: dict[str, Any], kind: str, depth: int, readable: tuple[str, ...]) -> tuple[str, ...]:
-        size = self.draw(st.integers(0, 4))
+        size = self.choose.number(0, 4)
         own = ("item", "map.index")
         node["map"] = {"items": list(range(10, 10 + size))} if self.chance(70) else {"count": size}
         if self.chance(50):
-            node["map"]["concurrency"] = self.draw(st.integers(1, 3))
+            node["map"]["concurrency"] = self.choose.number(1, 3)
         if self.chance(40):
             node["map"]["tolerate"] = self.one_of(1, 2, "50%")
         node["map"]["do"] = self.body(depth + 1, (*readable, *own))
@@ -169,26 +205,26 @@ class _Drawing:
 
     def _parallel(self, node: dict[str, Any], kind: str, depth: int, readable: tuple[str, ...]) -> tuple[str, ...]:
         own = ("parallel.index", "parallel.currentItem")
-        node["parallel"] = {"count": self.draw(st.integers(0, 3)), "do": self.body(depth + 1, (*readable, *own))}
+        node["parallel"] = {"count": self.choose.number(0, 3), "do": self.body(depth + 1, (*readable, *own))}
         return ("out",)
 
     def _branches(self, node: dict[str, Any], kind: str, depth: int, readable: tuple[str, ...]) -> tuple[str, ...]:
         names = self.one_of(("left", "right"), ("one", "two", "three"))
         node["parallel"] = {"branches": {name: self.body(depth + 1, readable) for name in names}}
         if self.chance(40):
-            node["parallel"]["concurrency"] = self.draw(st.integers(1, 2))
+            node["parallel"]["concurrency"] = self.choose.number(1, 2)
         return ("out",)
 
     def _loop(self, node: dict[str, Any], kind: str, depth: int, readable: tuple[str, ...]) -> tuple[str, ...]:
         own: tuple[str, ...] = ("loop.index", "loop.last ?? null")
         match self.one_of("for", "foreach", "do_while"):
             case "for":
-                node["loop"] = {"for": self.draw(st.integers(0, 3))}
+                node["loop"] = {"for": self.choose.number(0, 3)}
             case "foreach":
                 own = (*own, "item", "loop.item")
-                node["loop"] = {"foreach": ["a", "b", "c"][: self.draw(st.integers(0, 3))]}
+                node["loop"] = {"foreach": ["a", "b", "c"][: self.choose.number(0, 3)]}
             case _:
-                rule: Any = {"<": [{"var": "loop.index"}, self.draw(st.integers(1, 4))]}
+                rule: Any = {"<": [{"var": "loop.index"}, self.choose.number(1, 4)]}
                 node["loop"] = {"do_while": rule, "max": 3, "on_max": self.one_of("fail", "stop")}
         if self.chance(30):
             node["loop"]["collect"] = self.one_of("last", "none")
@@ -200,7 +236,7 @@ class _Drawing:
 
     def _try(self, node: dict[str, Any], kind: str, depth: int, readable: tuple[str, ...]) -> tuple[str, ...]:
         node["try"] = {"do": self.body(depth + 1, readable)}
-        caught = self.draw(st.lists(st.sampled_from(["ValueError", "LookupError", "*"]), max_size=2, unique=True))
+        caught = self.choose.some_of(["ValueError", "LookupError", "*"], 2)
         caught.sort(key=lambda name: name == "*")
         own = ("error.type",)
         catch = [{"errors": name, "as": "e", "do": self.body(depth + 1, (*readable, *own, "e.node"))} for name in caught]
@@ -222,22 +258,20 @@ class _Drawing:
         return ("out",)
 
 
-@st.composite
-def dags(draw: Draw) -> dict[str, Any]:
+def _dag(choose: Chance) -> dict[str, Any]:
     """A body of tasks, waits and nodes that choose, with all kinds of joins."""
     kinds = ("task", "task", "task", "condition", "switch", "router", "noop", "wait")
-    drawing = _Drawing(draw, kinds, 9)
+    drawing = _Drawing(choose, kinds, 9)
     body = _Body()
-    for _ in range(draw(st.integers(2, 9))):
+    for _ in range(choose.number(2, 9)):
         drawing.node(body, 0, ("input.x", "input.y", "input.z"), False)
     return _whole(drawing, body.nodes)
 
 
-@st.composite
-def nested(draw: Draw) -> dict[str, Any]:
+def _nested(choose: Chance) -> dict[str, Any]:
     """Containers in containers."""
     kinds = ("task", "task", "condition", "noop", *CONTAINERS, *CONTAINERS)
-    drawing = _Drawing(draw, kinds, 14)
+    drawing = _Drawing(choose, kinds, 14)
     return _whole(drawing, drawing.body(0, ("input.x", "input.y", "input.z")))
 
 
@@ -250,6 +284,24 @@ def _whole(drawing: _Drawing, nodes: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+@st.composite
+def dags(draw: Callable[[st.SearchStrategy[Any]], Any]) -> dict[str, Any]:
+    """Graphs without containers."""
+    return _dag(_Drawn(draw))
+
+
+@st.composite
+def nested(draw: Callable[[st.SearchStrategy[Any]], Any]) -> dict[str, Any]:
+    """Graphs of containers in containers."""
+    return _nested(_Drawn(draw))
+
+
 def inputs() -> st.SearchStrategy[dict[str, int]]:
     """A run's input."""
     return st.fixed_dictionaries({name: st.integers(0, 4) for name in "xyz"})
+
+
+def drawn(seed: int) -> tuple[dict[str, Any], dict[str, int]]:
+    """A graph of either kind, and an input, by plain chance."""
+    chance = random.Random(seed)
+    return (_dag if seed % 2 else _nested)(_Seeded(seed)), {name: chance.randint(0, 4) for name in "xyz"}

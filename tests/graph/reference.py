@@ -178,7 +178,6 @@ class _Reference:
 
         tokens: dict[int, list[tuple[Moment, bool]]] = {}
         failures: list[tuple[Moment, Error]] = []
-        overtaken: list[tuple[str, Moment]] = []
         spans: dict[str, tuple[int, int, Moment]] = {}  # of a node: its records, and when nothing of it moves any more
         stranded: list[str] = []
         for node in _in_order(body):
@@ -187,10 +186,18 @@ class _Reference:
             fires, skips = [begins], []
             if ins:
                 fires, skips, is_stranded = _join(node, [(edge, tokens.get(number, [])) for number, edge in ins])
+                if node.join.kind == "general":  # nothing under way can still reach it
+                    rest = max(over for id, (_, _, over) in spans.items() if _leads(body, id, node.id))
+                    fires, skips = [max(rest, when) for when in fires], [max(rest, when) for when in skips]
                 if is_stranded:
                     stranded.append(node.id)
                 if node.join.rest == "cancel" and fires:
-                    overtaken += [(victim, fires[0]) for victim in _victims(body, node.id)]
+                    for victim in _victims(body, node.id):
+                        begin, end, over = spans[victim]
+                        self.cut(begin, end, fires[0], scope)
+                        spans[victim] = (begin, end, min(over, fires[0]))
+                        stranded = [id for id in stranded if id != victim]
+                        failures = [one for one in failures if one[1].data.get("node") != victim or one[0] <= fires[0]]
             lefts = []
             for number, when in enumerate(fires):
                 path = f"{scope}{node.id}#{number + 1}"
@@ -209,11 +216,6 @@ class _Reference:
                 if edge.source == node.id:
                     tokens[number] = sorted(token for left in lefts for token in _tokens(node, edge, left))
             spans[node.id] = (began, len(self.records), max([begins, *(left.when for left in lefts)]))
-        for victim, when in overtaken:
-            begin, end, over = spans[victim]
-            self.cut(begin, end, when, scope)
-            spans[victim] = (begin, end, min(over, when))
-            failures = [one for one in failures if one[1].data.get("node") != victim or one[0] <= when]
         return self.end(body, scope, begins, undos, own_undos, first, failures, spans, stranded, names)
 
     def end(
@@ -570,6 +572,12 @@ def _victims(body: BodyDef, join: str) -> list[str]:
         return bool(targets) and all(target == join or leads(target) for target in targets)
 
     return [id for id in body.nodes if leads(id)]
+
+
+def _leads(body: BodyDef, source: str, target: str) -> bool:
+    """Whether there is a way from one node to another."""
+    targets = [edge.target for edge in body.edges if edge.source == source]
+    return any(one == target or _leads(body, one, target) for one in targets)
 
 
 def _bodies(body: BodyDef) -> list[BodyDef]:

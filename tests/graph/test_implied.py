@@ -25,9 +25,13 @@ def edges(nodes: str) -> set[tuple[str, str, str]]:
         ("  a: {noop: {}}\n  b: {condition: {'>': [{var: a.n}, 1]}}", {("a", "out", "b")}),
         ("  a: {noop: {}}\n  b: {noop: {}, delay: '{{ a }}'}", {("a", "out", "b")}),
         ("  a b: {noop: {}}\n  c: {log: '{{ nodes[\"a b\"] }}'}", {("a b", "out", "c")}),
+        (
+            "  a: {condition: '{{ input.x }}'}\n  b: {log: '{{ a }}'}",
+            {("a", "true", "b"), ("a", "false", "b")},
+        ),
         ("  a: {noop: {}}\n  b: {map: [1], do: {c: {log: '{{ a }}'}}}", {("a", "out", "b")}),
     ],
-    ids=["setting", "if", "rule", "option", "odd id", "inside a container"],
+    ids=["setting", "if", "rule", "option", "odd id", "choice", "inside a container"],
 )
 def test_a_reference_is_an_edge_where_nothing_else_leads(nodes: str, found: Any) -> None:
     assert edges(nodes) == found

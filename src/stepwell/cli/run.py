@@ -55,9 +55,7 @@ class Order(msgspec.Struct, frozen=True):
 @click.option("-i", "--input", "given", metavar="JSON", help="The input: JSON, @FILE, or - for standard input.")
 @click.option("--id", "id_", metavar="ID", help="The run's id; the same id and input again goes on with that run.")
 @click.option("--version", default="", metavar="VERSION", help="Of a deployed workflow: a label or digest.")
-@click.option(
-    "--until", default="", metavar="NODE", help="Of a graph: only NODE and what leads to it; gives its output."
-)
+@click.option("--until", default="", metavar="NODE", help="Of a graph: run NODE and what leads to it only.")
 @code_option
 @click.option("--detach", is_flag=True, help="Start it in the background and return at once.")
 @click.option("--priority", type=int, help="Higher goes first.  [default: the workflow's, else 0]")

@@ -32,6 +32,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     trigger: str = ""
     unique: str = ""
     unique_until: Literal["begun", "ended"] = "ended"
+    event: msgspec.Raw = NO_PAYLOAD
 
 
 def new_run(terms: Terms, data: msgspec.Raw, *, now: int, chance: Random) -> NewRun:
@@ -62,6 +63,7 @@ def new_run(terms: Terms, data: msgspec.Raw, *, now: int, chance: Random) -> New
         begin_at=terms.begin_at,
         deadline=terms.deadline,
         trigger=terms.trigger,
+        event=terms.event,
     )
     return NewRun(
         run_id=terms.id,

@@ -42,8 +42,8 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `task` is where the function is found: `module:qualname`, or `file:/absolute/path.py:qualname` for one that
     a script defines (`Task.location`). `input` is a JSON object of parameters,
-    `identity` what the task sees as `ctx.identity`. `levels` are those that loggers are to have (see
-    `observe.outbox`), `traceparent` is the attempt's span, when there are spans.
+    `identity` what the task sees as `ctx.identity`, `key` the step's own idempotency key, if it has one. `levels` are
+    those that loggers are to have (see `observe.outbox`), `traceparent` is the attempt's span, when there are spans.
     """
 
     task: str
@@ -52,6 +52,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int
     input: msgspec.Raw
     identity: Identity | None = None
+    key: str = ""
     levels: dict[str, int] = {}
     traceparent: str = ""
 
@@ -164,6 +165,7 @@ def _set_attempt_context(work: Envelope, note: Callable[[bytes], None] | None, c
     context = AttemptContext(
         work.identity or Identity(work.run_id, "", None, work.run_id), work.step, work.attempt, tell, cancelled
     )
+    context.key = work.key
     context.emit = refusing(work.step, _NOBODY_HEARS) if note is None else emit
     attempt_context.set(context)
 

@@ -283,6 +283,7 @@ class Executor:
                 attempt=attempt.number,
                 input=attempt.input,
                 identity=attempt.identity,
+                key=attempt.key,
                 levels=levels,
                 traceparent=attempt.trace.header if attempt.trace is not None else "",
             )

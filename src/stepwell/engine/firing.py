@@ -12,7 +12,7 @@ from stepwell.engine.creation import Terms, new_run
 from stepwell.errors import ArgumentError, StepwellError
 from stepwell.expressions import logic
 from stepwell.model import cloudevents
-from stepwell.model.entries import NULL
+from stepwell.model.entries import INLINE_LIMIT, NO_PAYLOAD, NULL
 from stepwell.stores.protocol import NewRun
 from stepwell.stores.tables import Event, Firing, TriggerRow
 from stepwell.triggers.schedule import Schedule
@@ -42,7 +42,9 @@ class EventRule(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which events start runs, and with what input; the row's `spec` as JSON.
 
     An event of `topic` for which `where` (JSONLogic, over its CloudEvents envelope) holds starts one. Its input is the
-    envelope, or only its data (`data`), as the argument `parameter`; or what the rules of `map` give, by parameter.
+    envelope, or only its data (`data`), as the argument `parameter`; or what the rules of `map` give, by parameter. For
+    graphs, whose input is one object, its data is the input (`whole`), or what `template` gives, in which `event` is
+    the envelope.
     """
 
     topic: str
@@ -50,6 +52,8 @@ class EventRule(msgspec.Struct, frozen=True, omit_defaults=True):
     parameter: str = ""
     data: bool = False
     map: dict[str, msgspec.Raw] = {}
+    whole: bool = False
+    template: msgspec.Raw = NULL
 
     def fits(self, event: Event) -> bool:
         """Whether this event of the topic starts a run.
@@ -65,6 +69,8 @@ class EventRule(msgspec.Struct, frozen=True, omit_defaults=True):
         Raises:
             DefinitionError: a rule of the map fails on it.
         """
+        if self.whole:
+            return self._whole(event)
         if self.map:
             given = {name: msgspec.Raw(logic.rule(bytes(rule)).value(event.body)) for name, rule in self.map.items()}
         elif self.parameter:
@@ -73,6 +79,29 @@ class EventRule(msgspec.Struct, frozen=True, omit_defaults=True):
         else:
             given = {}
         return msgspec.Raw(msgspec.json.encode(given))
+
+    def _whole(self, event: Event) -> msgspec.Raw:
+        payload = cloudevents.read(event.body).payload
+        if bytes(self.template) == bytes(NULL):
+            return msgspec.Raw(b"{}") if bytes(payload) == bytes(NULL) else payload
+        from stepwell.expressions.names import MappingNames  # loaded when there is such a rule
+        from stepwell.expressions.templates import compile_value
+
+        names = MappingNames({"event": msgspec.json.decode(event.body)})
+        return msgspec.Raw(msgspec.json.encode(compile_value(msgspec.json.decode(self.template)).render(names)))
+
+    def told(self, event: Event) -> msgspec.Raw:
+        """What the run is told of the event besides its input; its data only where that is not the input."""
+        if not self.whole:
+            return NO_PAYLOAD
+        envelope = msgspec.json.decode(event.body)
+        told = {key: envelope[key] for key in _TOLD if key in envelope}
+        if bytes(self.template) != bytes(NULL):
+            told["data"] = envelope.get("data") if len(event.body) <= INLINE_LIMIT else None
+        return msgspec.Raw(msgspec.json.encode(told))
+
+
+_TOLD: Final = ("id", "source", "type", "time", "subject")
 
 
 def schedule_of(trigger: TriggerRow) -> Schedule:
@@ -94,13 +123,14 @@ def fired(
     chance: Random,
     workflow: Workflow[..., Any] | None,  # Any: whatever it returns
     data: msgspec.Raw | None = None,
+    event: msgspec.Raw = NO_PAYLOAD,
     note: str = "",
     by: str = "",
 ) -> tuple[Firing, NewRun]:
     """A firing and the run that it starts; `key` is the run's id too.
 
     `workflow` is None in a process that does not know it: the run then waits, pending, for one that does. `data` is
-    the input when it is not the trigger's own.
+    the input when it is not the trigger's own, `event` what the run is told of the event that gave it.
 
     Raises:
         ArgumentError: the input does not fit the workflow, or the key is no run id.
@@ -122,6 +152,7 @@ def fired(
             queue_key=terms.queue_key,
             deadline=None if terms.deadline is None else now + terms.deadline,
             trigger=trigger.name,
+            event=event,
         ),
         data,
         now=now,
@@ -138,8 +169,10 @@ def fired_by_event(
     try:
         if not rule.fits(event):
             return None
-        data = rule.input(event)
-        return fired(trigger, key, event.at, now=now, chance=chance, workflow=workflow, data=data, note=note)
+        data, told = rule.input(event), rule.told(event)
+        return fired(
+            trigger, key, event.at, now=now, chance=chance, workflow=workflow, data=data, event=told, note=note
+        )
     except ArgumentError as error:
         said = f"event {event.id!r} does not fit the workflow: {error}"
     except StepwellError as error:

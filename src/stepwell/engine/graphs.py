@@ -19,16 +19,19 @@ from stepwell.authoring.graph import GraphWorkflow, made
 from stepwell.authoring.registry import Registry
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow
+from stepwell.engine.lacking import lack_of_workflow, let_go_on
 from stepwell.errors import DefinitionError
 from stepwell.model.ids import SECOND
 from stepwell.model.versions import digest_of
 from stepwell.nodes.registry import NodeTypes
-from stepwell.stores.protocol import RunRow, Store
+from stepwell.stores.protocol import Store
 from stepwell.stores.tables import DRAFT, NewDefinition
 
 if TYPE_CHECKING:
     from stepwell.engine.worker import Engine
-    from stepwell.graph.plan import Plan
+    from stepwell.graph.plan import Plan, PlanBody
+
+_log = logging.getLogger("stepwell.engine")
 
 REFRESH = 5 * SECOND
 """How often the store is asked which graphs are deployed (microseconds)."""
@@ -156,18 +159,10 @@ class Graphs(Compiling):
             self._kept.add(key)
 
     def serving(self, name: str, version: str) -> GraphWorkflow | None:
-        """The compiled graph of a run's very version, if it has been loaded."""
+        """The compiled graph of a run's very version, if it has been loaded; of a run without one, what new ones get."""
+        if not version:
+            return self._loaded(name, "")
         return self._plans.get((name, digest_of(version)))
-
-    async def ready(self, row: RunRow) -> bool:
-        """Whether a run's workflow can be driven, once its graph is loaded, if it is one.
-
-        Raises:
-            InvalidDefinition: its definition has problems in this version of the engine.
-        """
-        if row.workflow in self._engine.workflows or self.serving(row.workflow, row.version) is not None:
-            return True
-        return await self.fetch(row.workflow, digest_of(row.version)) is not None
 
     async def fetch(self, name: str, version: str) -> GraphWorkflow | None:
         """The graph of this version (a digest, a label, or "" for the active one), from the store if need be.
@@ -249,11 +244,6 @@ class Graphs(Compiling):
                 _log.error("graph %s, which others start, does not compile: %s", name, error)
         if found:
             await self._let_go_on(found)
-
-
-def lack_of_workflow(name: str) -> str:
-    """How the reason begins for which a run is set aside that starts a workflow which is not there."""
-    return f"workflow {name!r}, which node "
 
 
 def _started_in(body: PlanBody) -> Iterator[tuple[str, str]]:

@@ -136,6 +136,7 @@ class Performance:
                 records=records,
                 on_change=state.on_change,
                 until=state.labels.get(UNTIL, ""),
+                event=state.event,
             )
         return FunctionProgram(
             workflow,

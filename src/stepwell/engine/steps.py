@@ -13,6 +13,7 @@ from stepwell.engine.executor import Attempt, Outcome
 from stepwell.engine.instore import OutcomeBody
 from stepwell.engine.limits import Needs, Ticket
 from stepwell.engine.secrets import with_secrets
+from stepwell.errors import GraphError
 from stepwell.model.chance import draw
 from stepwell.model.codec import content_hash
 from stepwell.model.commands import CompleteAttempt, FailAttempt, StartAttempt
@@ -79,8 +80,7 @@ class StepDesk:
         try:
             needs = self._needs(step.request)
         except Exception as error:  # the author's concurrency_key raised: the step fails, not the engine
-            self._start(step)
-            self._launches.pop()
+            self._begin(step)
             self._fail(path, failure_of(error, retryable=False))
             return
         step.ticket = self._runner.engine.slots.ask(
@@ -111,7 +111,7 @@ class StepDesk:
             else:
                 self._start(step)
 
-    def _start(self, step: _Step) -> None:
+    def _begin(self, step: _Step) -> StepStarted:
         request = step.request
         known = self._runner.state.steps.get(request.path)
         inline, blob = self._runner.ledger.stow(request.input) if known is None else (NO_PAYLOAD, "")
@@ -125,13 +125,23 @@ class StepDesk:
         )
         (entry,) = self._runner.apply(command)
         assert isinstance(entry, StepStarted)
+        return entry
+
+    def _start(self, step: _Step) -> None:
+        request, entry = step.request, self._begin(step)
+        try:
+            given = self._input_of(request)
+        except GraphError as error:  # a secret is not set: trying again at once would not help
+            self._give_back(step)
+            self._fail(request.path, failure_of(error, retryable=False))
+            return
         started_at = self._runner.state.steps[request.path].started_at
         limit, name = _limit_of(request, started_at, entry.at)
         step.attempt = Attempt(
             request.task,
             request.path,
             entry.attempt,
-            self._input_of(request),
+            given,
             self._runner.identity,
             limit,
             name,

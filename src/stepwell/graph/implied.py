@@ -13,6 +13,7 @@ from stepwell.expressions.conditions import compile_condition
 from stepwell.expressions.templates import Reference, compile_value
 from stepwell.graph.definition import BodyDef, EdgeDef, Json, NodeDef
 from stepwell.graph.form import Types
+from stepwell.nodes.protocol import OUT
 
 _ERROR = "error"
 
@@ -27,7 +28,18 @@ def implied(
             continue
         for source in dict.fromkeys(_named(node, types)):
             if source in nodes and source != id:
-                yield EdgeDef(source=source, target=id, place=node.place)
+                for port in _ports(nodes[source], types):
+                    yield EdgeDef(source=source, target=id, port=port, place=node.place)
+
+
+def _ports(node: NodeDef, types: Types) -> tuple[str, ...]:
+    """The ports by which a node is left when it is done: one, or for a choice whichever it takes."""
+    try:
+        kind = types.get(node.type)
+    except DefinitionError:
+        kind = None
+    ports = (OUT,) if kind is None else kind.ports_of(node.settings)
+    return (OUT,) if OUT in ports else tuple(ports)
 
 
 def _named(node: NodeDef, types: Types) -> Iterator[str]:

@@ -21,7 +21,7 @@ from stepwell.graph.ports import ports_of, ways_of
 from stepwell.graph.saying import Say
 from stepwell.nodes.protocol import ERROR, NodeType
 
-_ALONE: Final = ("each", "threads", "when")
+_ALONE: Final = ("all", "each", "threads", "when")
 """Joins that mean something where one edge leads too."""
 
 

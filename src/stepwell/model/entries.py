@@ -42,7 +42,8 @@ class RunCreated(Entry, frozen=True, omit_defaults=True, tag="run.created"):
 
     Its body does not begin before `begin_at`; at `deadline` it is cancelled if it has not ended. `origin` is the run
     that this one was forked from (after its entry `origin_seq`), reruns (`origin_seq` 0) or was imported from;
-    `trigger` is what fired it.
+    `trigger` is what fired it, `event` the envelope of the event that did, if its input was made of one (without the
+    data).
     """
 
     run_id: str
@@ -66,6 +67,7 @@ class RunCreated(Entry, frozen=True, omit_defaults=True, tag="run.created"):
     origin: str = ""
     origin_seq: int = 0
     reason: str = ""
+    event: msgspec.Raw = NO_PAYLOAD
 
 
 class RunInputSet(Entry, frozen=True, omit_defaults=True, tag="run.input_set"):

@@ -141,6 +141,7 @@ class State(msgspec.Struct, gc=False):
     usage: dict[str, int] = {}
     patch: msgspec.Raw = NO_PAYLOAD
     patch_blob: str = ""
+    event: msgspec.Raw = NO_PAYLOAD
 
     @property
     def has_patch(self) -> bool:
@@ -390,6 +391,7 @@ def _create(state: State, entry: RunCreated) -> None:
     state.deadline = entry.deadline
     state.origin = entry.origin
     state.created_at = entry.at
+    state.event = entry.event
 
 
 def _resume(state: State, entry: RunResumed) -> None:

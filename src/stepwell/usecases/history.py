@@ -49,6 +49,7 @@ class History(Looking):
         labels: Mapping[str, str] | None = None,
         by: str = "",
         reason: str = "",
+        version: str = "",
     ) -> Run[Any]:
         """Start a new run with the input of another one, by today's code; the other one is untouched.
 
@@ -59,10 +60,13 @@ class History(Looking):
             new_id: the new run's id, and its idempotency key as for `start`; made up when absent.
             labels: besides those of the other run.
             by, reason: who asks and why, for the journal.
+            version: of a graph: the label or the digest of a version of its definition. By default the one that new
+                runs get, or the run's own where there is none.
 
         Raises:
             RunNotFound: there is no such run.
             RunExists: `new_id` is taken by a run of another workflow or with another input.
+            RequestRefused: there is no such version.
         """
         row = await self.get(id)
         (first,) = await self.entries(id, limit=1)
@@ -71,9 +75,9 @@ class History(Looking):
         state = await self.state(id)  # a start that came later may have replaced the input
         given = msgspec.structs.replace(created, input=state.input, input_blob=state.input_blob)
         row = msgspec.structs.replace(row, input_hash=state.input_blob or content_hash(bytes(state.input)))
-        workflow = None if self._engine is None else await self._engine.newest(row.workflow)
-        version = "" if workflow is None else workflow.version
-        new = self._new_run(row, given, new_id, labels, by, reason, seq=0, version=version)
+        workflow = await self._again_by(row.workflow, digest_of(state.version), version)
+        newest = "" if workflow is None else workflow.version
+        new = self._new_run(row, given, new_id, labels, by, reason, seq=0, version=newest)
         if workflow is not None and self._engine is not None:
             volatile = self._store_of(id) is self._volatile
             made = await asyncio.shield(self._engine.claims.start(new, workflow, volatile))
@@ -82,6 +86,26 @@ class History(Looking):
         if made.workflow != new.workflow or made.input_hash != new.input_hash:
             raise RunExists(f"run id {new.run_id!r} is taken by another run ({made.status}); choose another id")
         return self.handle(new.run_id)
+
+    async def _again_by(
+        self, name: str, own: str, wanted: str
+    ) -> Workflow[..., Any] | None:  # Any: whatever it returns
+        """What a new run of a workflow is by: a wanted version of a graph, else what new runs get, else `own`.
+
+        None when only the engine that will drive it knows.
+        """
+        if wanted:
+            kept = await self.store.definition(name, wanted)
+            if kept is None:
+                raise RequestRefused(f"workflow {name} has no deployed version {wanted!r}")
+        else:
+            newest = None if self._engine is None else await self._engine.newest(name)
+            if newest is not None:
+                return newest
+            kept = await self.store.definition(name) or (await self.store.definition(name, own) if own else None)
+        if kept is None or self._engine is None:
+            return None if kept is None else GraphWorkflow(made(msgspec.json.decode(kept.body), self.types))
+        return await self._engine.graphs.fetch(name, kept.digest)
 
     async def fork(
         self,

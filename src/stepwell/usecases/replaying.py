@@ -300,6 +300,7 @@ def _program(
             records=records,
             on_change=state.on_change,
             until=state.labels.get(UNTIL, ""),
+            event=state.event,
         )
     return FunctionProgram(
         workflow,

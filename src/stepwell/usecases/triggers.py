@@ -8,6 +8,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import msgspec
 
+from stepwell.authoring.graph import GraphWorkflow
 from stepwell.authoring.queue import IMPLIED, Queue
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow, workflow_of
@@ -164,7 +165,8 @@ class Triggers(FlowControl):
 
         Args:
             topic: the events' topic.
-            target: what is run; its one argument is the event, as a `CloudEvent` or a dict.
+            target: what is run; its one argument is the event, as a `CloudEvent` or a dict. The input of a graph is the
+                event's data, and `event` in its expressions is what the event says besides.
             where: a JSONLogic rule over the event's envelope; only events for which it holds start runs.
             name: the trigger's name, by default made of topic and workflow; a run's id is `<name>@<position>`.
             map: instead of the whole event: a JSONLogic rule over the envelope for each parameter, such as
@@ -186,14 +188,16 @@ class Triggers(FlowControl):
             raise ArgumentError(f"trigger name {name[:40]!r}…: {len(name)} characters; use at most {_LONGEST_NAME}")
         if map and data:
             raise ArgumentError("map= and data= both say what the input is; give one")
+        is_graph = isinstance(workflow, GraphWorkflow)
         unknown = set(map or {}) - set(workflow.codec.parameters)
-        if unknown:
+        if unknown and not is_graph:
             raise ArgumentError(f"map= names {sorted(unknown)}, which {workflow.name} does not take")
         needs_no_input = not workflow.codec.parameters
         rule = EventRule(
             topic=topic,
             where=logic.written(where),
-            parameter="" if map or needs_no_input else workflow.codec.only_parameter(),
+            parameter="" if map or needs_no_input or is_graph else workflow.codec.only_parameter(),
+            whole=is_graph and not map,
             data=data,
             map={key: logic.written(value) for key, value in (map or {}).items()},
         )

@@ -39,7 +39,7 @@ class Call:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The scripts and modules with what graphs may call: as given, else from the environment, split as in a shell."""
+        """Where what graphs may call is: as given, else what the environment says, split as by a shell."""
         return self.given_tasks or tuple(_split(os.environ.get(TASKS_VARIABLE, "")))
 
     def answer(self, text: str = "") -> None:

@@ -47,7 +47,7 @@ def code_in(named: Sequence[str]) -> Code:
     """Load the scripts and modules that `--tasks` names.
 
     Raises:
-        TargetMissing, TargetError, DefinitionError: as for `whitelist.find_tasks`; a script without tasks may have workflows.
+        TargetMissing, TargetError, DefinitionError: as for `whitelist.find_tasks`; a script of workflows is right too.
     """
     registry, workflows, places = Registry(), dict[tuple[str, str], Workflow[..., Any]](), []
     for text in named:
@@ -71,6 +71,12 @@ def label_of(head: str, places: Sequence[str]) -> str:
 def tasks_in(label: str) -> tuple[str, ...]:
     """Where the tasks of a run are found again; nothing when the label is a function's, which ends in `:name`."""
     return tuple(label.split(_MARK)[1:])
+
+
+def file_in(label: str) -> Path | None:
+    """The file with the definition that a run was started from, if it was one."""
+    head = label.split(_MARK)[0]
+    return Path(head) if is_definition_file(head) else None
 
 
 # -- what a target names -----------------------------------------------------------------------------------------------

@@ -12,11 +12,18 @@ class Globals:
     """The outermost names of a run.
 
     A secret is a marker until an attempt is made: only there is it replaced, so it is in no journal. The marker of a
-    secret holds a digest of the run's id, so that data cannot contain it by guessing.
+    secret holds a digest of the run's id, so that data cannot contain it by guessing. `event` is what started the run,
+    if an event did; its data is the run's input.
     """
 
     def __init__(
-        self, input: object, variables: dict[str, object], env: Mapping[str, str], secrets: Iterable[str], who: Identity
+        self,
+        input: object,
+        variables: dict[str, object],
+        env: Mapping[str, str],
+        secrets: Iterable[str],
+        who: Identity,
+        event: Mapping[str, object] | None = None,
     ) -> None:
         self.variables = variables
         self._input = input
@@ -27,6 +34,8 @@ class Globals:
             "secret": {name: marker(who.run_id, name) for name in secrets},
             "run": {"id": who.run_id, "workflow": who.workflow, "parent": who.parent, "root": who.root},
         }
+        if event is not None:
+            self._roots["event"] = {"data": input, **event}
 
     def lookup(self, root: str) -> object:
         """The value of a root name; last of all a key of the input.
@@ -36,6 +45,8 @@ class Globals:
         """
         if root in self._roots:
             return self._roots[root]
+        if root == "event":
+            raise LookupError("no event has started this run")
         if isinstance(self._input, dict) and root in self._input:
             return self._input[root]
         raise LookupError(f"nothing is called {root!r} here")

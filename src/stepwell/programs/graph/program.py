@@ -82,6 +82,7 @@ class GraphProgram:
         on_change: overrides the tasks' own policy for this rebuild.
         journals: False when nobody keeps a journal: facts are not even made.
         until: the id of a node of the plan; the run ends when it has completed, and runs only what leads to it.
+        event: the envelope of the event that started the run, if one did.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class GraphProgram:
         records: Records | None = None,
         on_change: OnChange | None = None,
         until: str = "",
+        event: msgspec.Raw = NO_PAYLOAD,
         journals: bool = True,
     ) -> None:
         self.deadlock = ""
@@ -113,6 +115,7 @@ class GraphProgram:
         self.asks.live = records is None
         self._input = input
         self._until = until
+        self._event = event
         self.journals = journals
         self._variables: dict[str, object] = {}
         self.globals = Globals({}, self._variables, {}, (), identity)
@@ -150,7 +153,8 @@ class GraphProgram:
         try:
             given = msgspec.json.decode(self._input) if bytes(self._input) else {}
             env = {name: value for name in self.plan.definition.env if (value := self.around.environ(name)) is not None}
-            self.globals = Globals(given, self._variables, env, self.plan.definition.secrets, self.identity)
+            event = msgspec.json.decode(self._event) if bytes(self._event) else None
+            self.globals = Globals(given, self._variables, env, self.plan.definition.secrets, self.identity, event)
             for name, first in self.plan.vars.items():
                 self._set(StepPath((), f"var.{name}", 1), name, first.render(self.globals))
             for name, payload in variables.items():
