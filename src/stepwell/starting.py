@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, get
 
 import msgspec
 
+from stepwell.authoring.graph import GraphWorkflow
 from stepwell.authoring.workflow import RunOptions, Workflow
 from stepwell.engine.creation import Terms, fresh_id, new_run
+from stepwell.engine.performing import UNTIL
 from stepwell.errors import ArgumentError, DefinitionError
 from stepwell.model.durations import Duration, micros
 from stepwell.stores.protocol import NewRun
@@ -42,6 +44,7 @@ class StartOptions(TypedDict, total=False):
     debounce: Duration | None
     debounce_key: str
     debounce_max: Duration | None
+    until: str | None
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -94,7 +97,7 @@ def order(
         workflow=workflow.name,
         version=workflow.version,
         priority=_priority(options, own),
-        labels={**own.labels, **(options.get("labels") or {})},
+        labels={**own.labels, **(options.get("labels") or {}), **_until(workflow, options.get("until"))},
         durability=durability,
         by=options.get("by", ""),
         queue=queue,
@@ -150,6 +153,27 @@ def _begin_at(options: StartOptions, now: int, debounce: int | None) -> int | No
         return instant(at, "at")
     wait = delay if debounce is None else debounce
     return None if wait is None else now + wait
+
+
+def _until(workflow: Workflow[..., Any], node: str | None) -> Mapping[str, str]:
+    """The label of a run that ends with a node.
+
+    Raises:
+        ArgumentError: there is no such node in the graph's own body, or it is no graph.
+    """
+    if node is None:
+        return {}
+    if not isinstance(workflow, GraphWorkflow):
+        raise ArgumentError(f"until={node!r}: {workflow.name} is a function, and only graphs have nodes to end with")
+    known = workflow.plan.body.by_id
+    if node not in known:
+        import difflib  # only for who has mistyped
+
+        near = difflib.get_close_matches(node, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(list(known)[:20])}"
+        inside = " (a node inside a container cannot be named)" if "/" in node else ""
+        raise ArgumentError(f"until={node!r}: graph {workflow.name} has no such node{inside}; {hint}")
+    return {UNTIL: node}
 
 
 def _queue(workflow: Workflow[..., Any], options: StartOptions) -> tuple[str, str]:

@@ -654,7 +654,7 @@ def _looked_up(operand: str, names: Names, when: Moment) -> Any:
 
 
 def _is_true(value: Any) -> bool:
-    return value not in (None, False, 0, "") and value != []
+    return bool(value)
 
 
 def _tolerated(tolerate: int | str, total: int) -> int:

@@ -36,13 +36,13 @@ def often() -> None: ...
 
 async def main() -> None:
     async with Stepwell("memory://") as app:
-        await app.run(select, 1)  # type: ignore[arg-type]  # it must be refused
-        await app.run(select, shop="a", limit=2)  # type: ignore[call-arg]  # it must be refused
-        await app.start(select, "a", priority="high")  # type: ignore[arg-type]  # it must be refused
-        await app.start(select, "a", singleton=1)  # type: ignore[arg-type]  # it must be refused
-        await app.start(select, "a", singleton="s", on_conflict="fight")  # type: ignore[arg-type]  # it must be refused
+        await app.run(select, 1)  # type: ignore[call-overload]  # it must be refused
+        await app.run(select, shop="a", limit=2)  # type: ignore[call-overload]  # it must be refused
+        await app.start(select, "a", priority="high")  # type: ignore[call-overload]  # it must be refused
+        await app.start(select, "a", singleton=1)  # type: ignore[call-overload]  # it must be refused
+        await app.start(select, "a", singleton="s", on_conflict="fight")  # type: ignore[call-overload]  # it must be refused
         await app.schedule("n", select, "a", every="1h", overlap="fight")  # type: ignore[arg-type]  # it must be refused
-        number: str = await app.run(select, "a")  # type: ignore[arg-type]  # it must be refused
+        number: str = await app.run(select, "a")  # type: ignore[call-overload]  # it must be refused
         use(number)
 
 

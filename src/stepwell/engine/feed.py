@@ -14,7 +14,10 @@ _log = logging.getLogger("stepwell.engine")
 
 
 class Live(msgspec.Struct, frozen=True):
-    """Something that is no fact: `kind` is log, progress, maps or chunk; `step` is empty for the workflow body."""
+    """Something that is no fact: `kind` is log, progress, maps or chunk; `step` is empty for the workflow body.
+
+    A `log` node of a graph speaks under its path, without an attempt, and gives the line's `level` among the fields.
+    """
 
     run_id: str
     kind: str

@@ -159,7 +159,7 @@ class Graphs(Compiling):
             self._kept.add(key)
 
     def serving(self, name: str, version: str) -> GraphWorkflow | None:
-        """The compiled graph of a run's very version, if it has been loaded; of a run without one, what new ones get."""
+        """The graph of a run's very version, if it has been loaded; for a run without one, what new ones get."""
         if not version:
             return self._loaded(name, "")
         return self._plans.get((name, digest_of(version)))

@@ -484,7 +484,7 @@ class Runner:
 
     def _say_notes(self) -> None:
         for note in self.body.take_notes():
-            self.engine.feed.say(Live(self.run_id, note.kind, self.now, note.fields))
+            self.engine.feed.say(Live(self.run_id, note.kind, self.now, note.fields, note.step))
         if self.body.has_maps:
             self.engine.tick(self)
 

@@ -92,6 +92,9 @@ class Mock(msgspec.Struct, frozen=True, gc=False):
 class PlanNode(msgspec.Struct, frozen=True, kw_only=True):
     """A node, ready to run. Indices are those of its body.
 
+    `reads` are the nodes whose outputs are looked up by this one, or by what is in it; `readers` is how many nodes look
+    this one's up before it can be let go (0: it is kept as long as its body).
+
     `settings` renders to what `type.Settings` takes; `task` is the name of the task of a node of type `task`. `ins` are
     in-edges, `outs` out-edges by port. `cycle` is the number of the cycle that the node is in (-1: none). `keeps` says
     whether an expression, or the result of its body, reads the node's output. `victims` are the nodes that are
@@ -113,6 +116,8 @@ class PlanNode(msgspec.Struct, frozen=True, kw_only=True):
     keeps: bool = True
     victims: tuple[int, ...] = ()
     ancestors: int = 0
+    reads: tuple[int, ...] = ()
+    readers: int = 0
     retry: Retry | None = None
     limits: Limits = Limits()
     on_error: Literal["fail", "continue", "port"] = "fail"

@@ -31,12 +31,16 @@ from stepwell.nodes.protocol import ERROR
 
 
 class Scoped(msgspec.Struct, frozen=True):
-    """A body whose expressions are compiled and checked. `read` are the nodes whose outputs somebody looks up."""
+    """A body whose expressions are compiled and checked.
+
+    `readers` says of each node whose output is looked up by which nodes, what is in these included; -1 stands for what
+    is done at the end of the body, or later.
+    """
 
     reached: Reached
     compiled: tuple[Compiled, ...]
     result: Value | None
-    read: frozenset[int]
+    readers: Mapping[int, frozenset[int]]
     bodies: tuple[Mapping[str, Scoped], ...]
 
 
@@ -75,7 +79,7 @@ class _Scoping:
         for use in (*uses, *more):
             self._sort(use, -1, reached, given, checks, free)
         checks.run()
-        return Scoped(reached, tuple(compiled), result, frozenset(checks.read), tuple(bodies)), free
+        return Scoped(reached, tuple(compiled), result, _frozen(checks.readers), tuple(bodies)), free
 
     def _bodies(
         self, bodies: Mapping[str, Reached], node: NodeDef, inside: Sequence[Use]
@@ -138,6 +142,10 @@ def _node_of(use: Use) -> tuple[str | None, tuple[str | int, ...]]:
     return (path[0], path[1:]) if path and isinstance(path[0], str) else (None, ())
 
 
+def _frozen(readers: Mapping[int, set[int]]) -> Mapping[int, frozenset[int]]:
+    return {node: frozenset(found) for node, found in readers.items()}
+
+
 class _Checks:
     """The lookups of nodes in one body."""
 
@@ -145,12 +153,12 @@ class _Checks:
         self.reached = reached
         self.lenient = lenient
         self.say = say
-        self.read: set[int] = set()
+        self.readers: dict[int, set[int]] = {}
         self._at: dict[int, list[tuple[int, Use, tuple[str | int, ...]]]] = {}
 
     def add(self, use: Use, node: int, at: int, path: tuple[str | int, ...]) -> None:
         """A lookup of `node`, made at another one (-1: at the body's end)."""
-        self.read.add(node)
+        self.readers.setdefault(node, set()).add(-1 if use.moment == "undo" else at)
         if use.moment == "undo" and node == at:
             return
         self._at.setdefault(at, []).append((node, use, path))
@@ -167,7 +175,7 @@ class _Checks:
 
     def run(self) -> None:
         """Check them all, with joins on the way."""
-        certain = Certain(self.reached, self.read)
+        certain = Certain(self.reached, set(self.readers))
         unsure: list[tuple[int, int, Use]] = []
         failed: set[tuple[int, int]] = set()
         for node, facts in certain.sweep(self.say):

@@ -7,7 +7,8 @@
   run only after such ports, handlers, are none as long as there are others: a handler that is there does not change
   what a body gives.
 * A node **keeps** its output when an expression looks it up, or when it is a sink and the body says no result of its
-  own; `output.retain` decides otherwise (`run`: always, `none`: never).
+  own; `output.retain` decides otherwise (`run`: always, `none`: never). It is let go when the last node that looks it
+  up has ended, where each node of the body runs once.
 * The **victims** of a join with `rest: cancel` are the nodes before it from which every path leads to it.
 """
 
@@ -20,6 +21,7 @@ from stepwell.graph.cycles import components
 from stepwell.graph.expand import Expanded
 from stepwell.graph.plan import MAX_VISITS, Join, PlanBody, PlanEdge, PlanNode
 from stepwell.graph.reach import Reached
+from stepwell.graph.scope import Scoped
 from stepwell.nodes.protocol import ERROR, TIMEOUT, NodeType
 
 _HANDLED: Final = (ERROR, TIMEOUT)
@@ -32,10 +34,25 @@ def wire(expanded: Expanded) -> PlanBody:
     count = len(reached.nodes)
     sinks = _sinks(reached)
     general = _ancestors(reached)
-    reads = scoped.read if reached.body.has_result else scoped.read | set(sinks)
+    kept = set(scoped.readers) if reached.body.has_result else {*scoped.readers, *sinks}
+    let_go = _let_go(scoped, sinks)
+    reads: dict[int, list[int]] = {}
+    for node, readers in scoped.readers.items():
+        for reader in readers:
+            reads.setdefault(reader, []).append(node)
     edges = tuple(_edge(reached, number) for number in range(len(reached.links)))
     return PlanBody(
-        nodes=tuple(_node(expanded, index, index in reads, general.get(index, 0)) for index in range(count)),
+        nodes=tuple(
+            _node(
+                expanded,
+                index,
+                index in kept,
+                general.get(index, 0),
+                tuple(sorted(reads.get(index, ()))),
+                len(scoped.readers[index]) if index in let_go else 0,
+            )
+            for index in range(count)
+        ),
         edges=edges,
         by_id=reached.by_id,
         starts=reached.starts,
@@ -64,7 +81,28 @@ def _edge(reached: Reached, number: int) -> PlanEdge:
     )
 
 
-def _node(expanded: Expanded, index: int, is_read: bool, ancestors: int) -> PlanNode:
+def _let_go(scoped: Scoped, sinks: tuple[int, ...]) -> set[int]:
+    """The nodes whose outputs are let go once their readers have ended, in a body where each node runs once."""
+    reached = scoped.reached
+    runs_once = not reached.cycles and not any(
+        node.join.kind in ("each", "threads") or "split" in node.options for node in reached.nodes
+    )
+    if not runs_once:
+        return set()
+    last = () if reached.body.has_result else sinks
+    return {
+        node
+        for node, readers in scoped.readers.items()
+        if -1 not in readers
+        and node not in readers
+        and node not in last
+        and reached.nodes[node].options.get("output", {}).get("retain", "used") == "used"
+    }
+
+
+def _node(
+    expanded: Expanded, index: int, is_read: bool, ancestors: int, reads: tuple[int, ...], readers: int
+) -> PlanNode:
     scoped = expanded.scoped
     reached, compiled = scoped.reached, scoped.compiled[index]
     definition, type = reached.nodes[index], reached.types[index]
@@ -90,6 +128,8 @@ def _node(expanded: Expanded, index: int, is_read: bool, ancestors: int) -> Plan
         keeps=retain == "run" or (retain == "used" and is_read),
         victims=_victims(reached, index) if is_first and join.rest == "cancel" else (),
         ancestors=ancestors,
+        reads=reads,
+        readers=readers,
         **parts,
     )
 

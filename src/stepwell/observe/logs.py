@@ -100,7 +100,7 @@ class SaidNote(Protocol):
 
     @property
     def attempt(self) -> int:
-        """The attempt's number; 0 for the workflow body."""
+        """The attempt's number; 0 for the workflow body, and for a node of a graph that makes no attempt."""
 
 
 class JsonLines:
@@ -158,7 +158,9 @@ class JsonLines:
             return
         fields = dict(note.fields)
         message = str(fields.pop("message", ""))
-        line = self._line(note.run_id, note.at, "log", note.step, note.attempt, "info", message, fields)
+        is_node = bool(note.step) and not note.attempt
+        level = str(fields.pop("level", "info")) if is_node else "info"
+        line = self._line(note.run_id, note.at, "log", note.step, note.attempt, level, message, fields)
         self._write(note.run_id, line)
 
     def record(self, place: Place, record: logging.LogRecord) -> None:

@@ -163,10 +163,11 @@ def _short(data: bytes) -> str:
 
 
 class Note(msgspec.Struct, frozen=True):
-    """Something for readers that is no fact: a log line, a tick of progress."""
+    """Something for readers that is no fact: a log line, a tick of progress; `step` is the path of a graph's node."""
 
     kind: str
     fields: Mapping[str, object]
+    step: str = ""
 
 
 class Program(Protocol):

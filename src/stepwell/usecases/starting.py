@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 import msgspec
 
-from stepwell.authoring.graph import GraphWorkflow
+from stepwell.authoring.graph import GraphWorkflow, made
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow, workflow_of
 from stepwell.engine.graphs import keep_definition
+from stepwell.engine.queueing import put_queues
 from stepwell.engine.verbs import InputBody, VerbBody
-from stepwell.errors import RequestRefused, RunExists, RunNotFound, WrongStatus
+from stepwell.errors import RequestRefused, RunExists, RunNotFound, WorkflowNotFound, WrongStatus
 from stepwell.handle import Run
 from stepwell.model.durations import Duration
 from stepwell.starting import Durability as Durability
@@ -31,6 +32,9 @@ T = TypeVar("T")
 class Starting(UseCases):
     """How runs come into being."""
 
+    _workflows: list[Workflow[..., Any]]  # Any: whatever they return
+
+    @overload
     async def start(
         self,
         target: Workflow[P, T] | Task[P, T],
@@ -50,6 +54,33 @@ class Starting(UseCases):
         debounce: Duration | None = None,
         debounce_key: str = "",
         debounce_max: Duration | None = None,
+        until: str | None = None,
+        **kwargs: Any,
+    ) -> Run[T]: ...
+
+    @overload
+    async def start(self, target: str, *args: Any, **kwargs: Any) -> Run[Any]: ...  # Any: whatever it returns
+
+    async def start(
+        self,
+        target: Workflow[P, T] | Task[P, T] | str,
+        *args: Any,  # Any: the target's own signature, checked when the arguments are bound
+        id: str | None = None,
+        priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        durability: Durability = "sync",
+        by: str = "",
+        queue: str | None = None,
+        queue_key: str = "",
+        delay: Duration | None = None,
+        at: Moment | None = None,
+        deadline: Duration | None = None,
+        singleton: str | None = None,
+        on_conflict: OnConflict | None = None,
+        debounce: Duration | None = None,
+        debounce_key: str = "",
+        debounce_max: Duration | None = None,
+        until: str | None = None,
         **kwargs: Any,
     ) -> Run[T]:
         """Start a run; when this returns it is in the store and will be driven to its end.
@@ -59,7 +90,8 @@ class Starting(UseCases):
 
         Args:
             target: a workflow, or a task, which then is a run of one step with an identity of its own. Options that
-                it was given by `with_options` hold unless they are given here.
+                it was given by `with_options` hold unless they are given here. Or the name of a deployed graph, whose
+                active version is started then, or of a function that this Stepwell was given.
             *args, **kwargs: the workflow's own arguments.
             id: the run's id; made up when absent.
             priority: runs with a higher number go first.
@@ -76,6 +108,7 @@ class Starting(UseCases):
             singleton: of the workflow's runs with this key only one is under way at a time. `on_conflict` says what
                 happens when there is one: `attach` gives that one (the default), `refuse` raises `RunExists`,
                 `replace` cancels it and starts this one.
+            until: only for graphs: run what leads to this node, and end with its output as the result.
             debounce: begin when no further start of the workflow with the same `debounce_key` has come for so long;
                 each of those replaces the input and gives the same run. `debounce_max` bounds how long after the
                 first start it begins all the same.
@@ -84,9 +117,10 @@ class Starting(UseCases):
             ArgumentError: the arguments do not fit, or an option is not usable.
             Unserialisable: an argument cannot be written.
             RunExists: the id is taken by a run of another workflow or with another input.
+            WorkflowNotFound: nothing has the name that was given.
         """
-        workflow = workflow_of(target)
-        options: StartOptions = {
+        workflow = await self._workflow(target)
+        options: dict[str, object] = {
             "id": id,
             "priority": priority,
             "labels": labels,
@@ -98,20 +132,38 @@ class Starting(UseCases):
             "at": at,
             "deadline": deadline,
             "singleton": singleton,
+            "on_conflict": on_conflict,
             "debounce": debounce,
             "debounce_key": debounce_key,
             "debounce_max": debounce_max,
+            "until": until,
         }
-        if on_conflict is not None:
-            options["on_conflict"] = on_conflict
         given: Any = {name: value for name, value in options.items() if value != _DEFAULTS.get(name)}  # as options
         refuse_ambiguous(workflow, len(args), given)
         return await self.start_encoded(workflow, workflow.codec.encode(args, kwargs), **given)
 
+    @overload
     async def start_encoded(
         self, workflow: Workflow[P, T], data: msgspec.Raw, **options: Unpack[StartOptions]
-    ) -> Run[T]:
-        """`start`, with the input as `workflow.codec` encodes it."""
+    ) -> Run[T]: ...
+
+    @overload
+    async def start_encoded(
+        self, workflow: str, data: msgspec.Raw, **options: Unpack[StartOptions]
+    ) -> Run[Any]: ...  # Any: whatever it returns
+
+    async def start_encoded(
+        self, workflow: Workflow[..., Any] | str, data: msgspec.Raw, **options: Unpack[StartOptions]
+    ) -> Run[Any]:
+        """`start`, with the input as `workflow.codec` encodes it; for a workflow given by name, any JSON of it.
+
+        Raises:
+            As `start`; ArgumentError: the input of a workflow that was given by name does not fit it.
+        """
+        is_named = isinstance(workflow, str)
+        workflow = await self._workflow(workflow)
+        if is_named:
+            data = workflow.codec.parse(bytes(data))
         made = order(workflow, data, options, now=self._clock.now(), chance=self._chance)
         row = await self._create(made.run, workflow, volatile=made.durability == "memory")
         if row.run_id != made.run.run_id:  # another run has its unique key
@@ -131,12 +183,16 @@ class Starting(UseCases):
             await self._keep_definition(workflow)
         if self._engine is not None:
             self._engine.register(workflow)
+            if isinstance(workflow, GraphWorkflow):
+                await self._engine.graphs.prepare()
             # Shielded: a caller that gives up waiting must not keep the engine from hearing that the run is there.
             return await asyncio.shield(self._engine.claims.start(new, workflow, volatile))
         if volatile:
             raise RequestRefused(
                 "a run with durability='memory' lives in its engine's memory: a client cannot start one"
             )
+        if isinstance(workflow, GraphWorkflow) and workflow.own_queue is not None:
+            await put_queues(self.store, (workflow.own_queue.row(),))  # nobody else may know its limits
         return await self.store.create(new)
 
     async def _keep_definition(self, graph: GraphWorkflow) -> None:
@@ -192,10 +248,44 @@ class Starting(UseCases):
             self._engine.queueing.look(store, waiting.queue)
         return waiting
 
-    async def run(self, target: Workflow[P, T] | Task[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Start a run and wait for its result."""
-        workflow = workflow_of(target)
+    @overload
+    async def run(self, target: Workflow[P, T] | Task[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+    @overload
+    async def run(self, target: str, *args: Any, **kwargs: Any) -> Any: ...  # Any: whatever it takes and returns
+
+    async def run(self, target: Workflow[P, T] | Task[P, T] | str, *args: Any, **kwargs: Any) -> Any:
+        """Start a run and wait for its result; `target` as for `start`."""
+        workflow = await self._workflow(target)
         return await (await self.start_encoded(workflow, workflow.codec.encode(args, kwargs))).result()
+
+    async def _workflow(self, target: Workflow[P, T] | Task[P, T] | str) -> Workflow[..., Any]:  # Any: its result
+        """The workflow that is meant.
+
+        Raises:
+            WorkflowNotFound: nothing has this name, or no version of what is deployed under it serves new runs.
+            InvalidDefinition: the deployed definition has problems here.
+        """
+        if not isinstance(target, str):
+            return workflow_of(target)
+        found = await self._named(target)
+        if found is None:
+            rows = await self.store.definitions()
+            raise WorkflowNotFound(_unknown(target, {row.name for row in rows}, self._names()))
+        return found
+
+    async def _named(self, name: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
+        if self._engine is not None:
+            return await self._engine.newest(name)
+        known = [workflow for workflow in self._workflows if workflow.name == name]
+        row = None if known else await self.store.definition(name, "")
+        if row is None:
+            return known[-1] if known else None
+        return GraphWorkflow(made(msgspec.json.decode(row.body), self.types))
+
+    def _names(self) -> set[str]:
+        functions = self._workflows if self._engine is None else self._engine.workflows.values()
+        return {workflow.name for workflow in functions}
 
 
 _DEFAULTS: dict[str, object] = {"durability": "sync", "by": "", "queue_key": "", "debounce_key": ""}
@@ -207,3 +297,15 @@ def _input_of(run: NewRun) -> msgspec.Raw:
     (created,) = run.entries
     blob = getattr(created, "input_blob", "")
     return msgspec.Raw(run.blobs[blob]) if blob else getattr(created, "input", msgspec.Raw(b""))
+
+
+def _unknown(name: str, deployed: set[str], functions: set[str]) -> str:
+    if name in deployed:
+        return f"workflow {name} has no active version: activate one, or deploy it again"
+    import difflib  # only for who has mistyped
+
+    near = difflib.get_close_matches(name, deployed | functions, n=1, cutoff=0.6)
+    hint = (
+        f"did you mean {near[0]!r}?" if near else "deploy its definition, or give its function to Stepwell(workflows=…)"
+    )
+    return f"there is no workflow {name[:100]!r} here; {hint}"

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from stepwell.cli.parts import words
 from stepwell.cli.parts.call import Call
-from stepwell.cli.parts.screens import NewsText, Rates, standing
+from stepwell.cli.parts.screens import NewsText, Rates, standing, standing_nodes
 from stepwell.cli.parts.tracker import Tracker
 
 REFRESH_SECONDS: Final = 0.1
@@ -106,6 +106,10 @@ class Bars:
     def _numbers(self, tracker: Tracker) -> Text:
         state = tracker.state
         text = Text(no_wrap=True, overflow="ellipsis")
+        if tracker.nodes is not None:
+            text.append("nodes ")
+            text.append(standing_nodes(tracker.nodes), style="bold")
+            text.append(" · ")
         text.append(f"{state.completed:,}", style="bold")
         text.append(" step done" if state.completed == 1 else " steps done")
         for number, what in ((state.attempts_in_flight, "in flight"), (state.retries, "retries")):

@@ -13,6 +13,7 @@ from stepwell.app import Stepwell
 from stepwell.cli.parts import words
 from stepwell.cli.parts.call import Call
 from stepwell.cli.parts.endings import INTERRUPTED, TERMINATED
+from stepwell.cli.parts.nodes import Nodes
 from stepwell.cli.parts.opening import GRACE, data_folder, me
 from stepwell.cli.parts.reporting import Driven, cause_of, code_of, end_event, output_of
 from stepwell.cli.parts.screens import Screen
@@ -24,6 +25,7 @@ from stepwell.model.durations import micros
 from stepwell.model.entries import OnChange
 from stepwell.model.ids import SECOND
 from stepwell.model.state import State
+from stepwell.model.versions import digest_of
 from stepwell.observe.logs import JsonLines, RunHandler
 from stepwell.stores.protocol import Store
 
@@ -87,7 +89,7 @@ class Driver:
         """
         self._again = again
         tracker, stop = self._tracker, self._stop
-        tracker.begin(await self._app.state(run_id))
+        tracker.begin(*await self._standing(run_id))
         self._screen.begin(tracker, event or {"event": "driving", "run": run_id}, text)
         try:
             await self._watch(tracker, stop, beyond, settle)
@@ -99,6 +101,21 @@ class Driver:
             self._screen.end(tracker)
         await self._app.close(grace=0 if stop.why == "interrupt" else None)
         return driven
+
+    async def _standing(self, run_id: str) -> tuple[State, Nodes | None]:
+        """The run's state now; of a graph its nodes too, as they are at the same entry."""
+        state = await self._app.state(run_id)
+        engine = self._app.engine
+        if not state.workflow or state.workflow in engine.workflows:
+            return state, None
+        graph = await engine.graphs.fetch(state.workflow, digest_of(state.version))
+        if graph is None:
+            return state, None
+        nodes = Nodes(graph.plan.body.by_id)
+        async for one in self._app.scan(run_id):
+            if one.seq <= state.seq:
+                nodes.add(one.entry)
+        return state, nodes
 
     # -- waiting ------------------------------------------------------------------------------------------------
 

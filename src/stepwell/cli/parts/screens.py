@@ -11,6 +11,7 @@ import click
 
 from stepwell.cli.parts import words
 from stepwell.cli.parts.call import Call
+from stepwell.cli.parts.nodes import Nodes
 from stepwell.cli.parts.tracker import Failed, Logged, Tracker
 from stepwell.model.ids import SECOND
 from stepwell.model.requests import request_id
@@ -90,8 +91,9 @@ class JsonEvents:
             match tracker.news.popleft():
                 case Failed(step, attempt, error):
                     event = {"event": "step.failed", "step": step, "attempt": attempt, "error": words.as_json(error)}
-                case Logged(step, message, fields):
+                case Logged(step, message, fields, level):
                     event = {"event": "log", "step": step, "message": message, "fields": fields}
+                    event |= {"level": level} if level else {}
             self._call.document(event)
 
     def _tell_progress(self, tracker: Tracker) -> None:
@@ -101,6 +103,7 @@ class JsonEvents:
             "run": tracker.run_id,
             "status": state.status,
             "steps": counts(tracker),
+            **({"nodes": tracker.nodes.as_json()} if tracker.nodes is not None else {}),
             "maps": {label: {"done": d, "total": t, "failed": f} for label, (d, t, f) in tracker.maps.items()},
         }
         if shown != self._shown:
@@ -208,17 +211,30 @@ class NewsText:
                     if self._failures <= self._limit:
                         tries = f" after {attempt} attempts" if attempt > 1 else ""
                         lines.append(f"{click.style('failed', fg='red')} {step}{tries}: {error.summary()}")
-                case Logged("", message, fields):
+                case Logged(step, message, fields, level) if not step or (level and "/" not in step):
                     rest = " ".join(f"{key}={value}" for key, value in fields.items())
-                    lines.append(f"{words.dim('log')} {message}" + (f"  {words.dim(rest)}" if rest else ""))
+                    lines.append(f"{_log(level)} {message}" + (f"  {words.dim(rest)}" if rest else ""))
                 case Logged():
-                    pass  # what steps say is in the log: it may be a line for each of ten thousand items
+                    pass  # what steps and items say is in the log: it may be a line for each of ten thousand
         return lines
 
     def rest(self, call: Call) -> list[str]:
         """How many failures were not shown."""
         hidden = self._failures - self._limit
         return [f"{hidden:,} further steps failed"] if hidden > 0 and self._limit else []
+
+
+def _log(level: str) -> str:
+    """The word before a line that was logged: `log`, or what a node says of it."""
+    colour = {"warning": "yellow", "error": "red"}.get(level)
+    return click.style(level, fg=colour) if colour else words.dim("log")
+
+
+def standing_nodes(nodes: Nodes) -> str:
+    """`4/7 (each, poll)`: how many of a graph's nodes are behind it, and which are under way."""
+    running = list(nodes.running)
+    shown = ", ".join(running[:3]) + (f" and {len(running) - 3} more" if len(running) > 3 else "")
+    return f"{nodes.behind}/{nodes.total}" + (f" ({shown})" if shown else "")
 
 
 def counts(tracker: Tracker) -> dict[str, int]:
@@ -238,7 +254,8 @@ def counts(tracker: Tracker) -> dict[str, int]:
 def summary(tracker: Tracker) -> str:
     """One line: steps, retries, status, and what a waiting run waits for."""
     numbers = counts(tracker)
-    parts = [words.count(numbers["done"], "step") + " done"]
+    parts = [f"nodes {standing_nodes(tracker.nodes)}"] if tracker.nodes is not None else []
+    parts.append(words.count(numbers["done"], "step") + " done")
     for name, text in (("in_flight", "in flight"), ("to_retry", "to be retried"), ("failed", "failed")):
         if numbers[name]:
             parts.append(f"{numbers[name]:,} {text}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from stepwell.cli.parts.nodes import Nodes
 from stepwell.engine.feed import Live
 from stepwell.model.entries import StepCancelled, StepCompleted, StepFailed
 from stepwell.model.failure import Failure
@@ -26,17 +27,19 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 class Logged(msgspec.Struct, frozen=True):
-    """A line that the run's own body or one of its steps logged."""
+    """A line that the run's own body, one of its steps or a node of a graph logged; only nodes say a `level`."""
 
     step: str
     message: str
     fields: Mapping[str, Any]  # Any: whatever was logged
+    level: str = ""
 
 
 class Tracker:
     """A reader of the feed that follows one run, and counts the steps of its child runs.
 
-    `settled` is set whenever the run turns out to have ended or to be paused; whoever waits for it clears it.
+    `settled` is set whenever the run turns out to have ended or to be paused; whoever waits for it clears it. `nodes`
+    are those of a graph, as far as its journal was given to them before; None for functions.
 
     Args:
         belongs: whether another run belongs to the tree of the one that is followed.
@@ -49,14 +52,16 @@ class Tracker:
         self.said: dict[str, tuple[float, float | None, str]] = {}
         self.news: deque[Failed | Logged] = deque(maxlen=1000)
         self.child_steps = 0
+        self.nodes: Nodes | None = None
         self.settled = asyncio.Event()
         self._belongs = belongs
         self._family: dict[str, bool] = {}
         self._early: list[tuple[str, Sequence[Stored]] | Live] = []
 
-    def begin(self, state: State) -> None:
+    def begin(self, state: State, nodes: Nodes | None = None) -> None:
         """Follow this run from the fold of its journal on; what was heard before and is not in it is added."""
         self.state = state
+        self.nodes = nodes
         self.run_id = state.run_id
         early, self._early = self._early, []
         for heard in early:
@@ -89,8 +94,10 @@ class Tracker:
                 total = fields.get("total")
                 self.said[note.step] = (float(fields["done"]), total, str(fields.get("message") or ""))
             case "log":
-                rest = {key: value for key, value in fields.items() if key != "message"}
-                self.news.append(Logged(note.step, str(fields.get("message", "")), rest))
+                level = str(fields.get("level", "")) if note.step and not note.attempt else ""
+                own = {"message", "level"} if level else {"message"}
+                rest = {key: value for key, value in fields.items() if key not in own}
+                self.news.append(Logged(note.step, str(fields.get("message", "")), rest, level))
 
     def has_settled(self, beyond: int) -> bool:
         """Whether the run has ended or is set aside by something that came after entry `beyond`."""
@@ -99,8 +106,11 @@ class Tracker:
     def _take(self, stored: Sequence[Stored]) -> None:
         for one in stored:
             entry = one.entry
-            if one.seq > self.state.seq:
+            is_new = one.seq > self.state.seq
+            if is_new:
                 evolve(self.state, entry)
+            if self.nodes is not None and is_new:
+                self.nodes.add(entry)
             if isinstance(entry, StepFailed) and entry.retry_at is None:
                 self.news.append(Failed(str(entry.path), entry.attempt, entry.error))
             if isinstance(entry, StepCompleted | StepFailed | StepCancelled):

@@ -66,6 +66,7 @@ class Frame:
         "program",
         "response",
         "saga",
+        "seen",
         "skipped",
         "tokens",
         "told",
@@ -107,6 +108,7 @@ class Frame:
         self.withdrawn: set[int] = set()
         self.skipped: set[int] = set()
         self.began: set[int] = set()
+        self.seen: dict[int, int] = {}
         self.work = 0
         self.ending: Ending = ""
         self.ended = False
@@ -212,6 +214,8 @@ class Frame:
         if node.cycle < 0:
             self.record_skip(node, "")
             self.skipped.add(node.index)
+            if node.reads:
+                self._let_go(node)
         self._tell_all(node, ())
 
     def record_skip(self, node: PlanNode, reason: str) -> None:
@@ -279,6 +283,8 @@ class Frame:
             return  # it was over already
         if self.gate is not None:
             self.gate.give_back(firing)
+        if firing.node.reads:
+            self._let_go(firing.node)
         cycle = firing.node.cycle
         if cycle >= 0:
             self.cycle_work[cycle] -= 1
@@ -418,6 +424,15 @@ class Frame:
                 self.tell(edge, False)
         self._less_work()
 
+    def _let_go(self, reader: PlanNode) -> None:
+        """A node has ended: what it was the last to look up is let go."""
+        for index in reader.reads:
+            node = self.body.nodes[index]
+            if node.readers:
+                seen = self.seen[index] = self.seen.get(index, 0) + 1
+                if seen == node.readers:
+                    self.outputs.pop(node.id, None)
+
     def cannot_grow(self, body: PlanBody) -> str:
         """Why this body cannot be taken over as the run stands now; "" when it can."""
         old = {_key(edge) for edge in self.body.edges}
@@ -426,6 +441,13 @@ class Frame:
             begun = edge.target in self.fired or edge.target in self.skipped
             if _key(edge) not in old and edge.target < len(self.body.nodes) and begun:
                 return f"node {target.id} has begun, or was skipped, already: nothing new can come before it"
+        for node in body.nodes[len(self.body.nodes) :]:
+            gone = [index for index in node.reads if index in self.left_by and body.nodes[index].id not in self.outputs]
+            if gone:
+                return (
+                    f"node {node.id} refers to {body.nodes[gone[0]].id}, whose output nobody needed any more and was "
+                    "let go: only a node with output: {retain: run} keeps it for later"
+                )
         return ""
 
     def fired_or_skipped(self) -> set[int]:

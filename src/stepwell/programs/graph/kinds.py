@@ -167,7 +167,8 @@ def _pure(firing: Firing, kind: NodeType, settings: Settings) -> None:
         program.respond(firing.path, routed.output)
     elif kind.name == "log":
         line = cast("dict[str, Any]", routed.output)
-        program.say(Note("log", {"node": str(firing.path), **line, **line.get("fields", {})}))
+        said = {**line.get("fields", {}), "message": line["message"], "level": line["level"]}
+        program.say(Note("log", said, str(firing.path)))
     firing.passed(routed.output, routed.ports)
 
 

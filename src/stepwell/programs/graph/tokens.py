@@ -204,6 +204,7 @@ class Tokens:
                 continue
             act = self._enable if join.lives else self._skip
             join.lives, join.fired, moved = 0, True, True
+            busy |= 1 << index  # it runs now, or its tokens are on their way
             act(node)
         return moved
 
