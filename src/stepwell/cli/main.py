@@ -26,7 +26,7 @@ from stepwell.errors import StepwellError
 _PACKAGE: Final = Path(__file__).parent
 _SECTIONS: Final = {
     "Start": ("demo", "run", "tasks", "lint"),
-    "Graphs": ("validate", "deploy", "workflows", "schema"),
+    "Graphs": ("validate", "deploy", "workflows", "nodes", "schema"),
     "Look": ("runs", "show", "graph", "journal", "logs", "stream", "state", "replay"),
     "People": ("inbox", "answer"),
     "Steer": ("pause", "resume", "cancel", "retry", "signal", "publish"),

@@ -10,15 +10,21 @@ import msgspec
 from stepwell.model.durations import spoken
 from stepwell.model.entries import (
     AnyEntry,
+    DefinitionPatched,
+    GraphFact,
     InputReassigned,
     InputReminded,
+    NodePassed,
     RunCreated,
     RunFailed,
     RunPaused,
     RunResumed,
+    ScopeClosed,
+    ScopeOpened,
     StateSet,
     StepCompleted,
     StepFailed,
+    StepSkipped,
     StepStarted,
     StreamBlock,
     WaitSatisfied,
@@ -30,6 +36,9 @@ from stepwell.model.requests import read_input_spec
 
 PREVIEW: Final = 120
 """Characters of a payload that are shown."""
+
+OUT: Final = "out"
+"""The port by which a node is left when all went as usual."""
 
 _PAYLOADS: Final = ("input", "output", "payload", "chunks")
 
@@ -80,7 +89,7 @@ def tell(entry: AnyEntry) -> str:
             kind = " of a compensation" if entry.step == "compensation" else ""
             return f"child run {entry.child}" if entry.child else f"attempt {entry.attempt}{kind}"
         case StepCompleted():
-            return f"attempt {entry.attempt} completed"
+            return f"attempt {entry.attempt} completed{_by_port(entry.port)}"
         case StepFailed():
             rest = f", next in {spoken(max(0, entry.retry_at - entry.at))}" if entry.retry_at else " for good"
             return f"attempt {entry.attempt} failed{rest}: {entry.error.summary()}"
@@ -95,11 +104,33 @@ def tell(entry: AnyEntry) -> str:
             return f"chunks from {entry.first} of attempt {entry.attempt}"
         case WaitSatisfied():
             return f"satisfied{_who(entry.by)}"
+        case StepSkipped() | NodePassed() | ScopeOpened() | ScopeClosed() | DefinitionPatched():
+            return _of_graph(entry)
         case StateSet():
             return f"{entry.key} {'deleted' if entry.deleted else 'set'}{_who(entry.by)}"
         case _:
             by, reason = getattr(entry, "by", ""), getattr(entry, "reason", "")
             return f"{kind_of(entry).partition('.')[2].replace('_', ' ')}{_who(by)}{_why(reason)}"
+
+
+def _of_graph(entry: GraphFact) -> str:
+    match entry:
+        case StepSkipped():
+            return f"skipped: {entry.reason or 'no path that was taken leads here'}"
+        case NodePassed():
+            return f"passed{_by_port(*entry.ports)}"
+        case ScopeOpened():
+            total = "" if entry.total is None else f" of {entry.total:,}"
+            return f"{entry.type or 'container'}{total} opened"
+        case ScopeClosed():
+            return f"closed{_by_port(*entry.ports)}" if entry.ports else "closed: it failed, or was cancelled"
+        case DefinitionPatched():
+            return f"nodes and edges added{_who(entry.by)}, definition {entry.digest[:12]}{_why(entry.reason)}"
+
+
+def _by_port(*ports: str) -> str:
+    """How a node was left, unless as usual."""
+    return "" if ports == (OUT,) else f", left by {', '.join(ports)}" if ports else ", left by no port"
 
 
 def awaited(wait: WaitStarted) -> str:
