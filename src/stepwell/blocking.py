@@ -243,6 +243,8 @@ class Stepwell:
     # -- time travel --------------------------------------------------------------------------------------------
     rerun = _gives_run(_App.rerun)
     fork = _gives_run(_App.fork)
+    rerun_from = _gives_run(_App.rerun_from)
+    patch = _waits(_App.patch)
     set_state = _waits(_App.set_state)
     upgrade = _waits(_App.upgrade)
     upgrade_all = _waits(_App.upgrade_all)
@@ -284,6 +286,9 @@ class Stepwell:
     add_task = _gives(_App.add_task)
     remove_task = _gives(_App.remove_task)
     tasks = _gives(_App.tasks)
+    add_node_type = _gives(_App.add_node_type)
+    remove_node_type = _gives(_App.remove_node_type)
+    node_types = _gives(_App.node_types)
     install = _waits(_App.install)
     environments = _waits(_App.environments)
     prune_environments = _waits(_App.prune_environments)

@@ -155,6 +155,7 @@ def test_a_wrong_answer_is_refused_with_its_fields_named_and_the_request_stays_o
     assert result(process) == "False, 0, None"
 
 
+@pytest.mark.campaign
 def test_who_may_not_answer_is_refused_and_sees_nothing_in_an_inbox_of_their_own(people: Cli) -> None:
     process, (request,) = asking(people, "decides", "-i", '["ann"]')
     assert len(open_requests(people, "--mine", "ann")) == 1
@@ -167,6 +168,7 @@ def test_who_may_not_answer_is_refused_and_sees_nothing_in_an_inbox_of_their_own
     result(process)
 
 
+@pytest.mark.campaign
 def test_a_request_may_be_named_by_the_beginning_of_its_id_or_by_its_run(people: Cli) -> None:
     process, (request,) = asking(people, "asks_twice")
     assert people("answer", request["id"][:6], "--payload", "1").returncode == 0
@@ -175,6 +177,7 @@ def test_a_request_may_be_named_by_the_beginning_of_its_id_or_by_its_run(people:
     assert result(process) == 3
 
 
+@pytest.mark.campaign
 def test_what_is_not_open_is_not_found(people: Cli) -> None:
     process, (request,) = asking(people, "decides")
     missing = people("answer", "nothing", "--payload", "1")
@@ -189,6 +192,7 @@ def test_what_is_not_open_is_not_found(people: Cli) -> None:
     assert request["id"] in again.stderr
 
 
+@pytest.mark.campaign
 def test_an_answer_may_come_from_a_file_or_from_standard_input(people: Cli) -> None:
     process, (request,) = asking(people, "asks_twice")
     (people.folder / "answer.json").write_text("20")
@@ -198,6 +202,7 @@ def test_an_answer_may_come_from_a_file_or_from_standard_input(people: Cli) -> N
     assert result(process) == 42
 
 
+@pytest.mark.campaign
 def test_wrong_usage_is_explained(people: Cli) -> None:
     process, (request,) = asking(people, "decides")
     done = people("answer", request["id"])
@@ -215,6 +220,7 @@ def test_wrong_usage_is_explained(people: Cli) -> None:
     result(process)
 
 
+@pytest.mark.campaign
 def test_several_people_decide_and_the_inbox_counts_them(people: Cli) -> None:
     process, (request,) = asking(people, "votes")
     assert (request["quorum"], request["agree"], request["answers"]) == (2, ".", [])
@@ -228,6 +234,7 @@ def test_several_people_decide_and_the_inbox_counts_them(people: Cli) -> None:
     assert result(process) == ["bob True", "ann True"]
 
 
+@pytest.mark.campaign
 def test_a_request_is_given_to_others(people: Cli) -> None:
     process, (request,) = asking(people, "decides", "-i", '["ann"]')
     done = people("answer", request["id"], "--reassign", "bob, cleo", "--reason", "holiday", "--by", "ann")
@@ -316,6 +323,7 @@ on_a_terminal = pytest.mark.skipif(sys.platform == "win32", reason="there are no
 
 
 @on_a_terminal
+@pytest.mark.campaign
 def test_on_a_terminal_each_field_is_asked_for_and_a_wrong_one_again(people: Cli) -> None:
     process, (request,) = asking(people, "decides")
     person = Person(people, "answer", request["id"])
@@ -337,6 +345,7 @@ def test_on_a_terminal_each_field_is_asked_for_and_a_wrong_one_again(people: Cli
 
 
 @on_a_terminal
+@pytest.mark.campaign
 def test_on_a_terminal_choices_are_numbered_and_lists_and_nested_forms_are_filled_in(people: Cli) -> None:
     process, (request,) = asking(people, "lists")
     person = Person(people, "answer", request["id"])
@@ -360,6 +369,7 @@ def test_on_a_terminal_choices_are_numbered_and_lists_and_nested_forms_are_fille
 
 
 @on_a_terminal
+@pytest.mark.campaign
 def test_ctrl_d_in_a_form_sends_nothing(people: Cli) -> None:
     process, (request,) = asking(people, "decides")
     person = Person(people, "answer", request["id"])

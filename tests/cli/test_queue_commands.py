@@ -14,6 +14,8 @@ from command_line import Cli, until
 from stepwell.cli.parts.bulk import filter_of
 from stepwell.stores.protocol import Filter
 
+pytestmark = pytest.mark.campaign  # each command is a process; what the verbs do is tested in tests/scenarios
+
 
 def statuses(cli: Cli) -> dict[str, int]:
     return dict(Counter(row["status"] for row in cli.json("runs")["runs"]))

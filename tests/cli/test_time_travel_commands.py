@@ -14,6 +14,8 @@ from pathlib import Path
 
 from stepwell import ctx, task, workflow
 
+pytestmark = pytest.mark.campaign  # each command is a process; what the verbs do is tested in tests/scenarios
+
 HERE = Path(__file__).parent
 
 

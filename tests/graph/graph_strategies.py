@@ -108,7 +108,7 @@ class _Drawing:
             node["if"] = self.one_of(True, self.template(readable))
         if kind in ("task", "wait") and self.chance(10):
             node["delay"] = "2s"
-        if kind != "wait" and not body.ports[id][0] in PORTS and self.chance(25):
+        if kind != "wait" and body.ports[id][0] not in PORTS and self.chance(25):
             node["on_error"] = self.one_of("continue", "port")
         if body.ports[id][:1] == ("out",) and kind != "wait" and node.get("on_error") != "continue":
             body.ports[id] = (*body.ports[id], "error")
@@ -239,7 +239,9 @@ class _Drawing:
         caught = self.choose.some_of(["ValueError", "LookupError", "*"], 2)
         caught.sort(key=lambda name: name == "*")
         own = ("error.type",)
-        catch = [{"errors": name, "as": "e", "do": self.body(depth + 1, (*readable, *own, "e.node"))} for name in caught]
+        catch = [
+            {"errors": name, "as": "e", "do": self.body(depth + 1, (*readable, *own, "e.node"))} for name in caught
+        ]
         if catch:
             node["try"]["catch"] = catch
         if not catch or self.chance(30):

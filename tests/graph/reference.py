@@ -65,7 +65,7 @@ class Error:
     names: tuple[str, ...]
     data: dict[str, Any]
 
-    def inside(self, node: str) -> Error:
+    def inside(self, node: str | Text) -> Error:
         """The same, having come from this node, unless it came from one inside it."""
         return self if "node" in self.data else Error(self.names, {**self.data, "node": node})
 
@@ -242,7 +242,8 @@ class _Reference:
             return Ended(when, error=error)
         undos += own_undos
         if rest < NEVER and stranded:
-            return Ended(rest, error=_error("GraphStranded", "these joins wait for what can never come"))
+            error = _error("GraphStranded", "these joins wait for what can never come")
+            return Ended(rest, error=error.inside(stranded[0] if len(stranded) == 1 else Text()))
         return Ended(rest, _result(body, names, rest) if rest < NEVER else None)
 
     def stop(self, first: int, scope: str, when: Moment, undos: Sequence[Undo] = ()) -> Moment:
@@ -365,7 +366,11 @@ class _Reference:
             loop = {"index": index, "iteration": index + 1, "total": total, "last": last}
             if total is not None and index >= total:
                 break
-            if "do_while" in given and index > 0 and not _is_true(_rendered(given["do_while"], _with({"loop": loop}, names), when)):
+            if (
+                "do_while" in given
+                and index > 0
+                and not _is_true(_rendered(given["do_while"], _with({"loop": loop}, names), when))
+            ):
                 break
             if given.get("max") is not None and index >= given["max"]:
                 if given.get("on_max", "fail") == "fail":
@@ -413,9 +418,7 @@ class _Reference:
         undos += own_undos
         over = max([when, *(one.when for one in ends)])
         results = [None if one.error is not None else one.output for one in ends]
-        found = [
-            {"index": index, "error": one.error.data} for index, one in enumerate(ends) if one.error is not None
-        ]
+        found = [{"index": index, "error": one.error.data} for index, one in enumerate(ends) if one.error is not None]
         counts = {"total": len(items), "succeeded": len(items) - len(found), "failed": len(found)}
         return Left(over, ("out",), {"results": results, "errors": found, **counts})
 
@@ -594,9 +597,7 @@ def _result(body: BodyDef, names: Names, when: Moment) -> Any:
         if ins and all(edge.port in ("error", "timeout") or edge.source in handlers for edge in ins):
             handlers.add(node.id)
     last = [
-        id
-        for id in body.nodes
-        if all(edge.port in ("error", "timeout") for edge in body.edges if edge.source == id)
+        id for id in body.nodes if all(edge.port in ("error", "timeout") for edge in body.edges if edge.source == id)
     ]
     sinks = [id for id in last if id not in handlers] or last
     found = {}

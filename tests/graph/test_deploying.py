@@ -304,10 +304,9 @@ async def shop() -> str:
 
 def test_versions_of_runs_that_are_kept_stay_until_those_are_deleted() -> None:
     async def go() -> None:
-        async with Stepwell("memory://", workflows=[shop]) as app:
-            await app.run(shop)
-            needed = NewDefinition(name="shop", digest=digest_of(shop.version), body=b"{}", at=1)
-            await app.store.put_definition(needed, activate=True)
+        async with Stepwell("memory://") as app:
+            needed = await app.deploy(FLOW.replace("there are", "these are"))
+            await app.run("shop", count=1)
             other = await app.deploy(FLOW, activate=False)
             done = await app.undeploy("shop")
             assert (done.dropped, done.kept) == ((other.digest,), (needed.digest,))

@@ -46,5 +46,3 @@ def _shown(text: str) -> str:
     with console.capture() as capture:
         console.print(Markdown(text))
     return capture.get().rstrip()
-
-

@@ -1,4 +1,4 @@
-"""Show how a run stands, and what it waits for."""
+"""Show how a run stands, what it waits for, and what became of its nodes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from stepwell.cli.parts import words
 from stepwell.cli.parts.call import Call, cli_command
 from stepwell.cli.parts.endings import OK
 from stepwell.cli.parts.finding import find_run
+from stepwell.cli.parts.nodetree import as_json as nodes_as_json
+from stepwell.cli.parts.nodetree import tree_lines
 from stepwell.cli.parts.opening import client
 from stepwell.cli.parts.opening import run as run_loop
 from stepwell.cli.parts.reporting import cause_of
@@ -20,9 +22,11 @@ from stepwell.model.durations import spoken
 from stepwell.model.entries import WaitStarted
 from stepwell.model.failure import Failure
 from stepwell.model.state import OpenStep, State, evolve
+from stepwell.model.versions import digest_of
 from stepwell.observe.history import History
 from stepwell.observe.picture import picture
 from stepwell.observe.telling import awaited
+from stepwell.observe.visits import Visits
 from stepwell.stores.protocol import RunRow
 
 OPEN_SHOWN = 10
@@ -36,17 +40,20 @@ RESULT_SHOWN = 2000
 @click.argument("run")
 @click.option("--all", "everything", is_flag=True, help="Show each child run, and each item of large maps.")
 def command(call: Call, run: str, everything: bool) -> int:
-    """Show how RUN stands: what it waits for, the tree of its child runs, and when its steps ran."""
+    """Show how RUN stands: what it waits for, its child runs and a graph's nodes as trees, when its steps ran."""
     return run_loop(_show(call, run, everything))
 
 
 async def _show(call: Call, text: str, everything: bool) -> int:
-    state, past = State(), History()
+    state, past, visits = State(), History(), Visits()
     async with client(call) as app:
         row = await find_run(app, text)
+        is_graph = await app.store.definition(row.workflow, digest_of(row.version)) is not None
         async for stored in app.scan(row.run_id):
             evolve(state, stored.entry)
             past.add(stored.entry)
+            if is_graph:
+                visits.add(stored.entry)
         given = await app.payload(state.input, state.input_blob)
         output = await app.payload(state.output, state.output_blob) if state.ended == "completed" else b""
         tree = await read_tree(app, row)
@@ -56,12 +63,16 @@ async def _show(call: Call, text: str, everything: bool) -> int:
     drawn = picture(past, status=row.status, everything=everything)
     if call.json:
         document = _document(row, state, given, output, tree, kept)
+        if is_graph:
+            document["nodes"] = nodes_as_json(visits.root, everything=everything)
         call.document(document | {"timeline": timeline_as_json(drawn)})
         return OK
     now = SystemClock().now()
     children = "\n".join(tree.lines(now, everything=everything))
     call.answer(f"{click.style(row.run_id, bold=True)}  {row.workflow}  {words.status(row.status)}")
     call.answer(words.fields(_fields(row, state, given, output, children, kept, now, cause)))
+    for number, line in enumerate(tree_lines(visits, now, everything=everything)):
+        call.answer(f"           {line}" if number else f"\n  {words.dim('nodes')}    {line}")
     for number, line in enumerate(timeline(call, past, drawn, now, everything=everything)):
         call.answer(f"  {line}" if number else f"\n  {words.dim('timeline')}  {line}")
     return OK
@@ -89,7 +100,7 @@ def _fields(
         ("created", times),
         ("ended", ended),
         ("paused", _pause(state)),
-        ("version", row.version),
+        ("version", state.version or row.version),
         ("labels", labels),
         ("parent", row.parent or ""),
         ("forked from", state.origin),

@@ -24,6 +24,7 @@ from stepwell.stores.protocol import Filter, RunRow
 def command(call: Call, run: str | None, to: str, workflow: str | None, yes: bool, reason: str, no_drive: bool) -> int:
     """Let RUN, or with --workflow all runs of a workflow, go on under the version labelled LABEL.
 
+    For a graph LABEL is the label or digest of a deployed version ("" for the one that serves new runs).
     The body is rebuilt with that version's function. Where it calls a recorded step otherwise the run is paused, with
     the difference. Attempts in flight are begun again: pause the run first where that matters.
     """

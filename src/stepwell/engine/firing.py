@@ -19,6 +19,7 @@ from stepwell.triggers.schedule import Schedule
 
 SCHEDULE: Final = "schedule"
 EVENT: Final = "event"
+WEBHOOK: Final = "webhook"
 BACKFILL: Final = "backfill"
 """What a firing's note begins with when it was filled in for the past; it does not count as the one before."""
 
@@ -27,7 +28,7 @@ class RunTerms(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the runs of a trigger are started; its row's `options` as JSON.
 
     `version` is the workflow's when the trigger was made, for engines that do not know the workflow; `deadline` in
-    microseconds from the firing.
+    microseconds from the firing. `deployed` says that the trigger stands in the workflow's definition.
     """
 
     version: str = ""
@@ -36,6 +37,19 @@ class RunTerms(msgspec.Struct, frozen=True, omit_defaults=True):
     queue: str = ""
     queue_key: str = ""
     deadline: int | None = None
+    deployed: bool = False
+
+
+class WebhookRule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """At which path a server listens for a trigger of that kind; the row's `spec` as JSON.
+
+    `secret` says where the secret is found that callers must know: `env.NAME` or `secret.NAME`. `template` is the input
+    as JSON with templates; null: the request's body.
+    """
+
+    path: str
+    secret: str = ""
+    template: msgspec.Raw = NULL
 
 
 class EventRule(msgspec.Struct, frozen=True, omit_defaults=True):

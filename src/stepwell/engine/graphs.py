@@ -92,7 +92,6 @@ class Graphs(Compiling):
         self._unkept: list[GraphWorkflow] = []
         self._kept: set[tuple[str, str]] = set()
         self._started: dict[tuple[str, str], None] = {}
-        self._starts_any = False
         self._missed: dict[tuple[str, str], None] = {}
         self._looked_at = 0
         self._is_stale = False
@@ -122,10 +121,7 @@ class Graphs(Compiling):
     def _take(self, key: tuple[str, str], graph: GraphWorkflow) -> None:
         self._plans[key] = graph
         for name, version in _started_in(graph.plan.body):
-            if name:
-                self._started[name, version] = None
-            else:
-                self._starts_any = True
+            self._started[name, version] = None
 
     async def refresh(self) -> None:
         """Learn from the store which graphs are deployed, and keep there those that the program has."""
@@ -196,13 +192,13 @@ class Graphs(Compiling):
 
         Definitions with problems are left; whoever needs them is told then.
         """
-        wanted = list(self._started)
-        if self._starts_any:
-            wanted += [(name, "") for name, digest in self._active.items() if digest]
+        wanted = dict.fromkeys(self._started)
+        for name, version in self._started:
+            if "{{" in version:  # it is said when the node runs: any label may be meant
+                del wanted[name, version]
+                wanted |= dict.fromkeys(key for key in self._labels if key[0] == name)
         for name, version in wanted:
-            if name in self._engine.workflows or self._loaded(name, version) is not None:
-                continue
-            if not self.knows(name):
+            if name in self._engine.workflows or not self.knows(name) or self._loaded(name, version) is not None:
                 continue
             try:
                 await self.fetch(name, version)
@@ -247,12 +243,11 @@ class Graphs(Compiling):
 
 
 def _started_in(body: PlanBody) -> Iterator[tuple[str, str]]:
-    """The workflows, with versions, that nodes of a body and of the bodies in it start; "" for a name made then."""
+    """The workflows, with their versions, that nodes of a body and of the bodies in it start."""
     for node in body.nodes:
         if node.type.name == "workflow":
             given = node.settings.source
-            name, version = (given.get(key) or "" for key in ("workflow", "version"))
-            yield ("" if not isinstance(name, str) or "{{" in name else name), str(version)
+            yield given["workflow"], given.get("version") or ""
         for inner in node.bodies.values():
             yield from _started_in(inner)
 

@@ -101,7 +101,8 @@ class SettingsCheck:
         info = self._infos[name]
         if info is None:
             names = sorted(self.tasks.names())
-            hint = self.say.meant_or_listed(name, names, "there are") or "import the module that defines it"
+            hint = self.say.meant_or_listed(name, names, "there are")
+            hint = hint or "give the module that has it (--tasks, or tasks=[…])"
             self.say.error("unknown-task", place, f"{node.id}: there is no task {name!r}", hint)
             return
         self._inputs(node, info, inputs)

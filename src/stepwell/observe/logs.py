@@ -65,6 +65,7 @@ _LEVELS: Final = {
     "run.completed": "info",
     "run.failed": "error",
     "run.upgraded": "info",
+    "definition.patched": "info",
     "step.failed": "warning",
     "input.answered": "info",
     "input.withdrawn": "warning",

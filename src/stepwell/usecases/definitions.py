@@ -52,6 +52,10 @@ def checked(
     definition = None if document is None else _parsed(document, findings, tasks, types)
     if definition is not None:
         _compiled(definition, findings, tasks, types)
+    if definition is not None and definition.triggers:
+        from stepwell.usecases.standing import standing  # with all that knows the calendar
+
+        standing(definition, findings)
     problems = in_order(findings.problems)
     if definition is None or findings.has_errors:
         raise InvalidDefinition(problems, name)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from stepwell.errors import ArgumentError, WorkflowNotFound
-from stepwell.graph.problems import InvalidDefinition, Problem
+from stepwell.errors import ArgumentError, DefinitionError, RequestRefused, WorkflowNotFound
+from stepwell.graph.problems import Findings, InvalidDefinition, Problem
 from stepwell.model.versions import digest_of, version_text
 from stepwell.stores.protocol import Store
 from stepwell.stores.tables import DRAFT, DefinitionRow, NewDefinition
-from stepwell.usecases.base import UseCases
+from stepwell.usecases.triggers import Triggers
 
 if TYPE_CHECKING:
     from stepwell.authoring.registry import Registry
@@ -63,7 +63,7 @@ class Undeployed(msgspec.Struct, frozen=True):
     kept: tuple[str, ...]
 
 
-class Graphs(UseCases):
+class Graphs(Triggers):
     """What can be done with definitions."""
 
     registry: Registry
@@ -84,6 +84,9 @@ class Graphs(UseCases):
     ) -> Deployed:
         """Keep a version of a workflow in the store: `await app.deploy("shop.yaml")`.
 
+        The triggers that stand in it are made when it begins to serve new runs, under the names `<workflow>/<n>`, in
+        place of those of the version before; `undeploy` removes them.
+
         A version is known by the hash of what it means, and never changes; deploying the same again changes nothing
         but titles and positions on the screen. Runs that are under way stay with their versions.
 
@@ -101,12 +104,18 @@ class Graphs(UseCases):
             InvalidDefinition: it has problems; all of them are told.
             LabelTaken: the label stands for another version.
             ArgumentError: the label cannot be one.
+            DefinitionError: a function of this Stepwell has the workflow's name.
+            RequestRefused: a trigger that somebody made by hand has the name of one of the definition's.
         """
         if draft:
             return await self._keep_draft(source, by, tasks)
         from stepwell.usecases import definitions  # the compiler is loaded by those who need it
 
         definition, warnings = definitions.checked(source, tasks or self._known(), self.types)
+        if self._engine is not None and definition.id in self._engine.workflows:
+            raise DefinitionError(f"a function is called {definition.id!r}: give the graph another id")
+        if activate:
+            await self._refuse_taken_triggers(definition)
         new = _new(definition, _usable(label or definition.label), self._clock.now(), by)
         is_new = await self.store.put_definition(new, activate=activate, move_label=move_label)
         there = await self.store.definition(new.name, DRAFT)
@@ -114,6 +123,9 @@ class Graphs(UseCases):
             await self.store.drop_definitions([(new.name, DRAFT)], put_before=0)
         row = await self.store.definition(new.name)
         is_active = row is not None and row.digest == new.digest
+        await self._definitions_changed()
+        if activate:
+            await self._serve(definition, by)
         version = version_text(definition.label, new.digest)
         return Deployed(new.name, version, new.digest, is_new, is_active, warnings)
 
@@ -132,6 +144,8 @@ class Graphs(UseCases):
     async def activate(self, name: str, version: str) -> DefinitionRow:
         """Let new runs of a deployed workflow be of this version (a label, a digest or its beginning).
 
+        The triggers that stand in its definition take the place of those of the version before.
+
         Raises:
             WorkflowNotFound: there is no such workflow or version.
             ArgumentError: the version is the draft, which must be deployed first.
@@ -141,10 +155,16 @@ class Graphs(UseCases):
         row = await self.workflow_version(name, version)
         if not await self.store.set_active(name, row.digest):
             raise _no_version(name, version)  # somebody has removed it meanwhile
+        await self._definitions_changed()
+        from stepwell.usecases import definitions
+
+        await self._serve(definitions.restored(row, self.types), "")
         return msgspec.structs.replace(row, active=True, body=b"")
 
     async def undeploy(self, name: str, version: str = "") -> Undeployed:
         """Take a workflow, or one version of it, away: no new runs, and what no run needs is deleted.
+
+        With the version that serves new runs the triggers of its definition go.
 
         Versions of which runs are kept stay for these, but serve no new ones; when the runs have been deleted
         (`gc`), their versions go too. "draft" removes the draft.
@@ -155,8 +175,10 @@ class Graphs(UseCases):
         rows = [await self.workflow_version(name, version)] if version else await self.workflow_versions(name)
         if any(row.active for row in rows):
             await self.store.set_active(name, "")
+            await self._stand_down(name)
         wanted = [(name, row.digest) for row in rows]
         dropped = await self.store.drop_definitions(wanted, put_before=self._clock.now() + 1)
+        await self._definitions_changed()
         return Undeployed(
             tuple(digest for _, digest in dropped),
             tuple(row.digest for row in rows if (name, row.digest) not in dropped),
@@ -227,6 +249,53 @@ class Graphs(UseCases):
         return diff(await self.definition_of(name, a), await self.definition_of(name, b))
 
     # -- parts --------------------------------------------------------------------------------------------------
+
+    async def _definitions_changed(self) -> None:
+        """Let the engine know at once what it would find out by itself in a while."""
+        if self._engine is not None:
+            await self._engine.graphs.refresh()
+            self._engine.claims.look()
+
+    async def _refuse_taken_triggers(self, definition: Definition) -> None:
+        if not definition.triggers:
+            return
+        from stepwell.usecases.standing import standing, strangers
+
+        wanted = standing(definition, Findings())
+        taken = strangers(await self.store.triggers(), wanted, definition.id)
+        if taken:
+            raise RequestRefused(
+                f"there is a trigger {taken[0]!r}, which no definition stands for: remove it, or give the one in the "
+                f"definition a name of its own"
+            )
+
+    async def _serve(self, definition: Definition, by: str) -> None:
+        """Put what belongs to the version that serves new runs: its queue, and its triggers."""
+        if not definition.triggers and not definition.options.get("concurrency"):
+            await self._stand_down(definition.id)
+            return
+        from stepwell.authoring.graph import GraphWorkflow, made
+        from stepwell.engine.queueing import put_queues
+        from stepwell.usecases.standing import standing
+
+        workflow = GraphWorkflow(made(definition.canonical, self.types))
+        if workflow.own_queue is not None:
+            await put_queues(self.store, (workflow.own_queue.row(),))
+        wanted = standing(definition, Findings(), by) if definition.triggers else []
+        await self._stand_down(definition.id, {one.row.name: one.row.kind for one in wanted})
+        for one in wanted:
+            await self._put_standing(one.row, one.plan, workflow)
+
+    async def _stand_down(self, name: str, but: Mapping[str, str] = {}) -> None:
+        """Remove the triggers of a workflow's definition, but for some, by their names and kinds."""
+        rows = await self.store.triggers()
+        if not any(row.workflow == name for row in rows):
+            return
+        from stepwell.usecases.standing import is_standing
+
+        for row in rows:
+            if is_standing(row, name) and but.get(row.name) != row.kind:
+                await self.store.remove_trigger(row.name)
 
     async def _keep_draft(self, source: DefinitionSource, by: str, tasks: Registry | None) -> Deployed:
         from stepwell.usecases import definitions

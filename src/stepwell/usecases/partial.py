@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stepwell.authoring.graph import made
+from stepwell.engine.performing import UNTIL
 from stepwell.engine.verbs import PatchBody
 from stepwell.errors import RequestRefused, WorkflowNotFound
 from stepwell.handle import Run
@@ -55,6 +56,8 @@ class Partial(History):
     ) -> Run[Any]:
         """Start a new run that takes over what another one has done, but for a node and all that follows from it.
 
+        One that was started with `until=` goes on to its end this time.
+
         Args:
             id: a run of a graph, in any status; it is untouched.
             node: where to begin again: a node's id, or the path of a node inside containers, as steps have it:
@@ -76,7 +79,14 @@ class Partial(History):
         entries: list[AnyEntry] = [stored.entry for stored in await self.entries(id)]
         state = await self.state(id)
         plan = await self._plan_of(state, version)
-        dirty = Dirty(plan.body, step_path(node))
+        start = step_path(node)
+        dirty = Dirty(plan.body, start)
+        depth = len(start.scope)
+        paths = [path for entry in entries if (path := getattr(entry, "path", None)) is not None]
+        if depth and not any(path.scope[:depth] == start.scope for path in paths):
+            raise RequestRefused(
+                f"run {id} has done nothing in {node.rpartition('/')[0]}: there is nothing to do again"
+            )
         kept = without(entries, dirty)
         created = kept[0]
         assert isinstance(created, RunCreated), "a journal begins with run.created"
@@ -85,6 +95,8 @@ class Partial(History):
             kept = [_under(plan.version, entry) for entry in kept if not isinstance(entry, DefinitionPatched)]
         else:
             kept[0] = msgspec.structs.replace(created, version=state.version)
+        others = {name: value for name, value in row.labels.items() if name != UNTIL}
+        row = msgspec.structs.replace(row, labels=others)
         new = self._fork_of(row, kept, len(entries), new_id, labels, by, reason, {})
         await self._refuse_taken(new.run_id)
         await self._create_begun(new, self._store_of(id))

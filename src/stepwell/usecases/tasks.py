@@ -1,16 +1,19 @@
-"""The tasks that graphs may name, and the environments of those that have requirements."""
+"""The tasks and node types that graphs may name, and the environments of tasks that have requirements."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stepwell.authoring.registry import Registry, TaskInfo, lack_of
 from stepwell.authoring.task import Task
-from stepwell.errors import RequestRefused
-from stepwell.stores.protocol import Filter
+from stepwell.engine.lacking import lack_of_types, let_go_on
+from stepwell.errors import DefinitionError, RequestRefused
+from stepwell.nodes.protocol import NodeType
+from stepwell.nodes.registry import NodeTypes
 from stepwell.usecases.looking import Looking
 from stepwell.usecases.steering import Steering
 
@@ -18,13 +21,11 @@ if TYPE_CHECKING:
     from stepwell.engine.environments import Environment, Environments
 
 
-_PAGE = 200
-
-
 class Tasks(Steering, Looking):
-    """Tasks by name, while the engine runs; and what is installed for them."""
+    """Tasks and node types by name, while the engine runs; and what is installed for tasks."""
 
     registry: Registry
+    types: NodeTypes
     _environments_root: str | Path | None
 
     def add_task(self, tasks: object, *, replace: bool = False) -> list[str]:
@@ -44,6 +45,35 @@ class Tasks(Steering, Looking):
     def tasks(self) -> list[TaskInfo]:
         """All tasks that graphs may call, those of installed distributions included, in alphabetical order."""
         return [info for name in self.registry.names() if (info := self.registry.info(name)) is not None]
+
+    # -- node types ---------------------------------------------------------------------------------------------
+
+    def add_node_type(self, type: NodeType, *, replace: bool = False) -> None:
+        """Let definitions name a node type, from now on; plans that are compiled already keep what they have.
+
+        Runs that were set aside because such a type was missing are resumed. May be called from any thread.
+
+        Raises:
+            DefinitionError: there is a type of this name and `replace` is false, or its name cannot be one.
+        """
+        if not replace and getattr(type, "name", None) in self.types.names():
+            raise DefinitionError(f"there is a node type {type.name!r} already: give replace=True, or another name")
+        self.types.add(type)
+        self._look_again(self._with_types)
+
+    def remove_node_type(self, name: str) -> bool:
+        """Let definitions name a node type no more; False when there is none. Runs under way go on with their plans."""
+        return self.types.remove(name)
+
+    def node_types(self) -> list[NodeType]:
+        """All node types that definitions may name, in alphabetical order; each is loaded by this.
+
+        Raises:
+            DefinitionError: another distribution registered one, and it cannot be loaded.
+        """
+        return [type for name in self.types.names() if (type := self.types.get(name)) is not None]
+
+    # -- environments -------------------------------------------------------------------------------------------
 
     async def install(
         self, task: str | Task[..., Any], *, told: Callable[[str], object] | None = None
@@ -92,33 +122,29 @@ class Tasks(Steering, Looking):
 
     def _tasks_changed(self, name: str, task: Task[..., Any] | None) -> None:  # Any: whatever it returns
         """Have the engine look again at what it could not drive."""
+        self._look_again(None if task is None else functools.partial(self._with_task, name))
+
+    def _look_again(self, work: Callable[[], Coroutine[Any, Any, None]] | None) -> None:  # Any: what it never uses
         engine = self._engine
         if engine is None:
             return
 
         def look() -> None:
             engine.claims.look()
-            if task is not None:
-                engine.chore(self._let_go_on(name))
+            if work is not None:
+                engine.chore(work())
 
         try:
             engine.loop.call_soon_threadsafe(look)
         except RuntimeError:  # the loop has closed: the engine is gone
             pass
 
-    async def _let_go_on(self, name: str) -> None:
+    async def _with_task(self, name: str) -> None:
         """Resume the runs that were set aside because there was no task of this name."""
-        stuck = [id for id, runner in self.engine.runners.items() if runner.state.pause is not None]
-        page = 0
-        while rows := await self.runs(Filter(status=("stuck",), limit=_PAGE, offset=page * _PAGE)):
-            stuck += [row.run_id for row in rows]
-            page += 1
-        for id in dict.fromkeys(stuck):
-            runner = self.engine.runners.get(id)
-            state = runner.state if runner is not None else await self.state(id)
-            if state.pause is None or not state.pause.reason.startswith(lack_of(name)):
-                continue
-            try:
-                await self.resume(id, by=self.engine.worker, reason=f"task {name!r} was added")
-            except RequestRefused:  # it goes on already, or has ended
-                pass
+        await let_go_on(self.engine, [lack_of(name)], f"task {name!r} was added")
+
+    async def _with_types(self) -> None:
+        """Resume the runs that were set aside because their graphs did not compile."""
+        engine = self.engine
+        lacks = [lack_of_types(name) for name in engine.graphs.names()]
+        await let_go_on(engine, lacks, "a node type was added", status=("paused", "stuck"))

@@ -12,7 +12,18 @@ from stepwell.authoring.graph import GraphWorkflow
 from stepwell.authoring.queue import IMPLIED, Queue
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow, workflow_of
-from stepwell.engine.firing import BACKFILL, EVENT, SCHEDULE, EventRule, RunTerms, fired, rule_of, schedule_of
+from stepwell.engine.firing import (
+    BACKFILL,
+    EVENT,
+    SCHEDULE,
+    WEBHOOK,
+    EventRule,
+    RunTerms,
+    WebhookRule,
+    fired,
+    rule_of,
+    schedule_of,
+)
 from stepwell.errors import ArgumentError, RequestRefused, TriggerNotFound
 from stepwell.expressions import logic
 from stepwell.handle import Run
@@ -320,12 +331,12 @@ class Triggers(FlowControl):
     async def _put_trigger(
         self,
         made: TriggerRow,
-        workflow: Workflow[..., Any],  # Any: whatever it returns
+        workflow: Workflow[..., Any] | None,  # Any: whatever it returns
         paused: bool | None,
         begin: Callable[[], int],
     ) -> TriggerRow:
         """Make a trigger, or bring the one of its name up to date; `begin` gives a new one's cursor."""
-        if self._engine is not None:
+        if self._engine is not None and workflow is not None:
             self._engine.register(workflow)
         known = next((one for one in await self.store.triggers() if one.name == made.name), None)
         now = self._clock.now()
@@ -356,6 +367,16 @@ class Triggers(FlowControl):
         if paused is not None and paused != known.paused:
             await (self.pause_trigger(made.name) if paused else self.resume_trigger(made.name))
         return await self.trigger(made.name)
+
+    async def _put_standing(self, row: TriggerRow, plan: Schedule | None, workflow: Workflow[..., Any]) -> None:
+        """Put a trigger that a definition stands for; one of its name and kind goes on from where it is."""
+        terms = _terms(workflow, None, "", None, None, None)
+        if plan is not None and plan.overlap == "queue":
+            terms = await self._queued(plan, terms)
+        options = msgspec.json.encode(msgspec.structs.replace(terms, deployed=True))
+        last_event = await self.store.last_event()
+        row = msgspec.structs.replace(row, options=options)
+        await self._put_trigger(row, None, None, lambda: last_event if row.kind == EVENT else self._clock.now())
 
     async def _change_trigger(self, row: TriggerRow) -> None:
         await self.store.put_trigger(row)
@@ -405,6 +426,8 @@ def describe_trigger(trigger: TriggerRow) -> str:
         rule = rule_of(trigger)
         where = "" if bytes(rule.where) == logic.NO_RULE else f" where {bytes(rule.where).decode()}"
         return f"on events of topic {rule.topic}{where}"
+    if trigger.kind == WEBHOOK:
+        return f"on requests to {msgspec.json.decode(trigger.spec, type=WebhookRule).path}"
     return trigger.kind
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 from stepwell import Retry, task
@@ -78,6 +79,12 @@ def export_results(
     """Write the results folder; returns the names of the files."""
     folder = Path(order.folder)
     return export.export_all(rows, found, score, dropped, folder / IMAGES, folder / RESULTS, order.sheet_groups)
+
+
+@task
+async def count_dropped(dropped: list[Dropped]) -> dict[str, int]:
+    """How many could not be processed, by error; for the graph, whose expressions make no keys from data."""
+    return dict(Counter(one.error for one in dropped))
 
 
 def _write(path: Path, body: bytes) -> None:

@@ -18,22 +18,25 @@ def is_timeout(error: BaseException) -> bool:
 
 
 def described(error: BaseException) -> dict[str, object]:
-    """What expressions see of an error: `type`, `message`, `timed_out`; `node` and `step` that failed; `details`."""
+    """What expressions see of an error: `type`, `message`, `timed_out`; `node` and `step` that failed; `details`.
+
+    `node` is null when it was no node that failed, but the result of a body that could not be made.
+    """
     data = failure(error)
     found: dict[str, object] = {
         "type": data.type.rsplit(".", 1)[-1],
         "message": data.message,
         "timed_out": is_timeout(error),
+        "node": getattr(error, "node", None),
     }
     own, details = getattr(error, "type", ""), getattr(error, "details", data.details)
     if isinstance(own, str) and own:
         found["type"] = own
     if details is not None:
         found["details"] = details
-    for name in ("node", "step"):
-        value = getattr(error, name, "")
-        if value:
-            found[name] = value
+    step = getattr(error, "step", "")
+    if step:
+        found["step"] = step
     return found
 
 

@@ -186,7 +186,7 @@ class Frame:
             try:
                 self.tokens.arrive(edge, live)
             except Exception as error:
-                self.fail(error)
+                self.fail(error, self.body.nodes[edge.target])
             if cycle >= 0:
                 self.cycle_work[cycle] -= 1
                 self.cycle_entries.get(cycle, set()).discard(edge.index)
@@ -241,7 +241,8 @@ class Frame:
         running = [firing for firing in self.active if firing.node.index == index]
         for firing in running:
             firing.cancel()
-        if not running and index not in self.fired and index not in self.withdrawn:
+        is_settled = index in self.fired or index in self.skipped or index in self.withdrawn
+        if not running and not is_settled:
             self.withdrawn.add(index)
             node = self.body.nodes[index]
             self.record_skip(node, "cancelled")
@@ -263,7 +264,7 @@ class Frame:
             if ports:
                 self._consequences(node)
         except Exception as error:
-            self.fail(error)
+            self.fail(error, firing.node)
         if ports and not self.ending:
             self.owner.node_ended(self, node)
 
@@ -297,7 +298,7 @@ class Frame:
             try:
                 self._tell_all(firing.node, ())
             except Exception as error:
-                self.fail(error)
+                self.fail(error, firing.node)
         self.over(firing)
 
     # -- milestones ---------------------------------------------------------------------------------------------
@@ -370,7 +371,8 @@ class Frame:
             stranded = self.tokens.stranded()
             if stranded:
                 places = "; ".join(f"{node.id} (it has {what})" for node, what in stranded)
-                self.fail(GraphStranded(f"these joins wait for what can never come: {places}"))
+                error = GraphStranded(f"these joins wait for what can never come: {places}")
+                self.fail(error, stranded[0][0])
                 if self.ended:
                     return
         self.ended = True
@@ -381,8 +383,8 @@ class Frame:
         else:
             try:
                 output = self.result()
-            except Exception as error:
-                self.owner.frame_ended(self, None, error)
+            except Exception as unusable:
+                self.owner.frame_ended(self, None, unusable)
             else:
                 self.owner.frame_ended(self, output, None)
 
@@ -469,10 +471,12 @@ class Frame:
 
     # -- endings ------------------------------------------------------------------------------------------------
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException, node: PlanNode | None = None) -> None:
         """A node has failed and nothing in this body takes that: nothing more begins, and then the body has failed."""
         if self.ending or self.ended:
             return
+        if node is not None and not hasattr(error, "node"):
+            error.node = node.id  # type: ignore[attr-defined]  # read back by `described`: where it began
         self.error = error
         self.stop("failing", drain=self.program.plan.on_failure == "drain")
 
