@@ -16,8 +16,14 @@ from statistics import median
 from benchmarks import machine, table
 from benchmarks.budgets import NOT_HERE, ROWS, Row, Sample
 from benchmarks.fresh import ROOT, environment, other_process
+from benchmarks.graph_rows import GRAPH_ROWS, YARDSTICKS
 
 RESULTS = Path(__file__).parent / "results"
+
+ALL_ROWS = (*ROWS, *GRAPH_ROWS)
+
+GROUPS = {"graphs": (*YARDSTICKS, *(row.name for row in GRAPH_ROWS))}
+"""Rows that are measured together, by a name for them all."""
 
 UNDISTURBED = 0.05
 """Others may take this much of the machine during a sample before it is tried again."""
@@ -28,7 +34,8 @@ def main() -> int:
     options = _options()
     if options.source:
         os.environ["STEPWELL_BENCH_SOURCE"] = str(Path(options.source).resolve())
-    rows = [row for row in ROWS if not options.rows or row.name in options.rows]
+    wanted = {row for name in options.rows for row in GROUPS.get(name, (name,))}
+    rows = [row for row in ALL_ROWS if not wanted or row.name in wanted]
     if options.peers is not None:
         from benchmarks.peers.beside import compare
 
@@ -36,7 +43,7 @@ def main() -> int:
         _keep("peers.md", text)
         return 0
     if options.profile:
-        return _profile(next(row for row in ROWS if row.name == options.profile), options.folder, options.scale)
+        return _profile(next(row for row in ALL_ROWS if row.name == options.profile), options.folder, options.scale)
     text = _measured(rows, options.folder, options.scale, options.repeats, options.tries, options.patience)
     print(text)
     _keep("latest.md", text)
@@ -44,9 +51,9 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    names = [row.name for row in ROWS]
+    names = [row.name for row in ALL_ROWS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"only these: {', '.join(names)}")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"only these: {', '.join([*GROUPS, *names])}")
     parser.add_argument("--scale", type=float, default=1.0, help="make all sizes smaller; no verdicts then")
     parser.add_argument("--repeats", type=int, help="fresh processes a row (default: as each row says)")
     parser.add_argument("--tries", type=int, default=4, help="a sample that others disturb is taken again, so often")
@@ -59,9 +66,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", metavar="PEER", help="beside other libraries: all, or dbos, langgraph, …")
     parser.add_argument("--box", type=float, default=60.0, help="longest time of one shape of a peer (seconds)")
     options = parser.parse_args()
-    unknown = sorted(set(options.rows) - set(names))
+    unknown = sorted(set(options.rows) - {*names, *GROUPS})
     if unknown:
-        parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(names)}")
+        parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join([*GROUPS, *names])}")
     return options
 
 

@@ -304,8 +304,5 @@ ROWS: tuple[Row, ...] = (
     ),
 )
 
-NOT_HERE = (
-    "server ready, idle server (there is no server yet)",
-    "message pipeline (there are no graphs yet)",
-)
+NOT_HERE = ("server ready, idle server (there is no server yet)",)
 """Budgets of the design that nothing can be measured for yet."""

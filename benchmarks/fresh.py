@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("steps", "opening", "waiting", "recovery", "scale")
+MODULES = ("steps", "opening", "waiting", "recovery", "scale", "graphs")
 LONGEST_SECONDS = 600
 LONGEST_INSIDE_SECONDS = 150
 """A process that a measurement starts gives up first, so that nothing is left behind."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "stepwell"
 
-_SECTION = re.compile(r"^(Args|Raises|Returns|Yields):$", re.MULTILINE)
+_SECTION = re.compile(r"^(Args|Raises|Returns|Yields|Class attributes):$", re.MULTILINE)
 _LONGEST = 100
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

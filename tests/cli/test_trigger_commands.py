@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from command_line import Cli, until
 
+pytestmark = pytest.mark.campaign  # each command is a process; what the verbs do is tested in tests/scenarios
+
 DRIVER = """
 import asyncio, sys
 from flows import adds, asks
 from stepwell import Stepwell
-
-pytestmark = pytest.mark.campaign  # each command is a process; what the verbs do is tested in tests/scenarios
 
 async def main():
     async with Stepwell(sys.argv[1], workflows=[adds, asks]):

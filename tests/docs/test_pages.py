@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 from doc_pages import ROOT, Scenario, blocks_of, pages
+
+from stepwell import Stepwell
 
 _LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -33,6 +36,16 @@ def test_every_page_begins_with_a_title_and_has_lines_that_can_be_read(page: Pat
     text = page.read_text("utf-8")
     assert text.startswith("# "), f"{page}: the first line is the title"
     assert text.count("```") % 2 == 0, f"{page}: a fence is not closed"
+
+
+@pytest.mark.parametrize("page", all_pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_whole_definition_on_a_page_can_be_deployed(page: Path) -> None:
+    app = Stepwell("memory://", drive=False)
+    for block in blocks_of(page):
+        if block.language == "yaml" and re.search(r"^(stepwell|workflow_id):", block.text, re.MULTILINE):
+            problems = asyncio.run(app.validate(block.text))
+            wrong = [str(problem) for problem in problems if not problem.warning]
+            assert not wrong, f"{page.relative_to(ROOT)}:{block.line}: {wrong}"
 
 
 def test_every_page_can_be_reached_from_the_index() -> None:

@@ -62,11 +62,13 @@ class _Seeded:
 
 @dataclass
 class _Body:
-    """A body that is being drawn: its nodes, by which ports each may be left, and which may run more than once."""
+    """A body that is being drawn: its nodes, by which ports each may be left, which may lead to more than one
+    run of what comes after them, and which of those do so by `split`."""
 
     nodes: dict[str, Any] = field(default_factory=dict)
     ports: dict[str, tuple[str, ...]] = field(default_factory=dict)
     many: set[str] = field(default_factory=set)
+    split: set[str] = field(default_factory=set)
 
 
 class _Drawing:
@@ -112,6 +114,10 @@ class _Drawing:
             node["on_error"] = self.one_of("continue", "port")
         if body.ports[id][:1] == ("out",) and kind != "wait" and node.get("on_error") != "continue":
             body.ports[id] = (*body.ports[id], "error")
+        if not is_plain and id not in body.many and self.chance(6):
+            node["split"] = 2
+            body.many.add(id)
+            body.split.add(id)
         body.nodes[id] = node
 
     # -- edges ------------------------------------------------------------------------------------------------------
@@ -134,7 +140,9 @@ class _Drawing:
         is_many = any(source in body.many for source, _ in sources)
         if is_many:
             body.many.add(id)
-            if len(sources) > 1 and self.chance(70):
+            if len(sources) == 1 and sources[0][0] in body.split and self.chance(50):
+                node["join"] = {"threads": self.one_of(1, 2)}
+            elif len(sources) > 1 and self.chance(70):
                 node["join"] = "any"
                 body.many.discard(id)
             return

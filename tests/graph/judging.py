@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from driving import decoded, is_moment, moments
-from reference import Error, Prediction, Record, Seen, predict
+from reference import Prediction, Record, Seen, predict
+from reference_rules import Error
 
 from stepwell.graph.definition import Definition
 from stepwell.model.entries import (
@@ -14,6 +15,7 @@ from stepwell.model.entries import (
     NodePassed,
     RunCompleted,
     RunFailed,
+    ScopeClosed,
     StepCancelled,
     StepCompleted,
     StepFailed,
@@ -42,6 +44,8 @@ def seen_in(journal: Sequence[AnyEntry]) -> Seen:
                 seen.ended[str(entry.path)] = (moment, Error((error.type, *error.kinds), data))
             case WaitSatisfied():
                 seen.ended[str(entry.path)] = (moment, None)
+            case NodePassed() | ScopeClosed() if entry.ports:
+                seen.left.add(str(entry.path))
             case StepCancelled() | WaitWithdrawn():
                 seen.closed[str(entry.path)] = moment
             case _:

@@ -13,35 +13,33 @@ things, either order is right: such calls are not `sure`. Of what is being stopp
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+from reference_rules import (
+    NEVER,
+    Error,
+    Moment,
+    Names,
+    Text,
+    Token,
+    bodies,
+    error_named,
+    firings,
+    in_order,
+    is_true,
+    leads,
+    rendered,
+    result_of,
+    tolerated,
+    victims,
+    with_locals,
+)
 
 from stepwell.graph.definition import BodyDef, Definition, EdgeDef, NodeDef
 from stepwell.model.durations import micros
-
-NEVER = math.inf
-Moment = float
-
-
-class Text:
-    """Equal to any text that begins like this: how errors are worded is told no further."""
-
-    def __init__(self, beginning: str = "") -> None:
-        self.beginning = beginning
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and other.startswith(self.beginning)
-
-    def __repr__(self) -> str:
-        return f"<{self.beginning}…>"
-
-    __hash__ = None  # type: ignore[assignment]  # it is equal to many
-
 
 # -- what was seen, and what is told ------------------------------------------------------------------------------
 
@@ -50,24 +48,14 @@ class Text:
 class Seen:
     """Steps and waits by readable path: when they began, when and how they ended (an output, or an `Error`).
 
-    `closed` has those too that were cancelled or withdrawn.
+    `closed` has those too that were cancelled or withdrawn. `left` are the nodes without an attempt that were left by
+    some port: it is asked only where either of two orders is right.
     """
 
     begun: dict[str, int] = field(default_factory=dict)
     ended: dict[str, tuple[int, Any]] = field(default_factory=dict)
     closed: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class Error:
-    """A failure: what expressions see of it, and the names by which `catch` knows it."""
-
-    names: tuple[str, ...]
-    data: dict[str, Any]
-
-    def inside(self, node: str | Text) -> Error:
-        """The same, having come from this node, unless it came from one inside it."""
-        return self if "node" in self.data else Error(self.names, {**self.data, "node": node})
+    left: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -121,13 +109,45 @@ class Undo:
     is_handed_on: bool = False
 
 
-Names = Callable[[str, Moment], Any]
-"""The value of a root name in a moment; raises `LookupError`."""
-
-
 def predict(definition: Definition, input: Mapping[str, Any], seen: Seen) -> Prediction:
     """Say what must have happened by now."""
     return _Reference(definition, input, seen).run()
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A node's records, from `first` to before `last`; when it first began, and when nothing of it moves any more."""
+
+    first: int
+    last: int
+    begun: Moment
+    over: Moment
+
+
+@dataclass
+class _Instance:
+    """An instance of a body, as far as it has been followed: node by node, each to its end."""
+
+    body: BodyDef
+    scope: str
+    around: Names
+    begins: Moment
+    first: int
+    tokens: dict[int, list[Token]] = field(default_factory=dict)
+    outputs: dict[str, list[tuple[Moment, Any, str]]] = field(default_factory=dict)
+    spans: dict[str, _Span] = field(default_factory=dict)
+    failures: list[tuple[Moment, Error]] = field(default_factory=list)
+    stranded: list[str] = field(default_factory=list)
+    undos: list[Undo] = field(default_factory=list)
+
+    def names(self, root: str, when: Moment) -> Any:
+        """The last output that a node of it had by then, or what stands around it."""
+        known = [output for at, output, _ in self.outputs.get(root, ()) if at <= when]
+        if known:
+            return known[-1]
+        if root in self.body.nodes:
+            raise LookupError(root)
+        return self.around(root, when)
 
 
 class _Reference:
@@ -164,87 +184,76 @@ class _Reference:
         """What becomes of an instance of a body that begins then."""
         if begins == NEVER:
             return Ended(NEVER)
-        first = len(self.records)
-        own_undos: list[Undo] = []
-        outputs: dict[str, list[tuple[Moment, Any]]] = {}
-
-        def names(root: str, when: Moment) -> Any:
-            known = [output for at, output in outputs.get(root, ()) if at <= when]
-            if known:
-                return known[-1]
-            if root in body.nodes:
-                raise LookupError(root)
-            return around(root, when)
-
-        tokens: dict[int, list[tuple[Moment, bool]]] = {}
-        failures: list[tuple[Moment, Error]] = []
-        spans: dict[str, tuple[int, int, Moment]] = {}  # of a node: its records, and when nothing of it moves any more
-        stranded: list[str] = []
-        for node in _in_order(body):
-            began = len(self.records)
-            ins = [(number, edge) for number, edge in enumerate(body.edges) if edge.target == node.id]
-            fires, skips = [begins], []
-            if ins:
-                fires, skips, is_stranded = _join(node, [(edge, tokens.get(number, [])) for number, edge in ins])
-                if node.join.kind == "general":  # nothing under way can still reach it
-                    rest = max(over for id, (_, _, over) in spans.items() if _leads(body, id, node.id))
-                    fires, skips = [max(rest, when) for when in fires], [max(rest, when) for when in skips]
-                if is_stranded:
-                    stranded.append(node.id)
-                if node.join.rest == "cancel" and fires:
-                    for victim in _victims(body, node.id):
-                        begin, end, over = spans[victim]
-                        self.cut(begin, end, fires[0], scope)
-                        spans[victim] = (begin, end, min(over, fires[0]))
-                        stranded = [id for id in stranded if id != victim]
-                        failures = [one for one in failures if one[1].data.get("node") != victim or one[0] <= fires[0]]
+        here = _Instance(body, scope, around, begins, len(self.records))
+        for node in in_order(body):
+            first = len(self.records)
+            fires, skips = self.join(node, here)
             lefts = []
-            for number, when in enumerate(fires):
-                path = f"{scope}{node.id}#{number + 1}"
-                left = self.fire(node, path, scope, number + 1, when, names, own_undos)
+            for number, when in enumerate(fires, 1):
+                path = f"{scope}{node.id}#{number}"
+                left = self.fire(node, path, scope, number, when, here.names, here.undos)
                 if left.error is not None:
-                    failures.append((left.when, left.error))
+                    here.failures.append((left.when, left.error))
                     left = Left(NEVER)
                 if left.when < NEVER and left.ports:
-                    outputs.setdefault(node.id, []).append((left.when, left.output))
+                    here.outputs.setdefault(node.id, []).append((left.when, left.output, path))
                 lefts.append(left)
-            outputs.get(node.id, []).sort(key=lambda one: one[0])
+            here.outputs.get(node.id, []).sort(key=lambda one: one[0])
             for when in skips:
                 self.record("skipped", f"{scope}{node.id}#{len(fires) + 1}", when)
                 lefts.append(Left(when))
             for number, edge in enumerate(body.edges):
                 if edge.source == node.id:
-                    tokens[number] = sorted(token for left in lefts for token in _tokens(node, edge, left))
-            spans[node.id] = (began, len(self.records), max([begins, *(left.when for left in lefts)]))
-        return self.end(body, scope, begins, undos, own_undos, first, failures, spans, stranded, names)
+                    here.tokens[number] = sorted(token for left in lefts for token in _tokens(node, edge, left))
+            over = max([begins, *(left.when for left in lefts)])
+            here.spans[node.id] = _Span(first, len(self.records), min(fires, default=NEVER), over)
+        return self.end(here, undos)
 
-    def end(
-        self,
-        body: BodyDef,
-        scope: str,
-        begins: Moment,
-        undos: list[Undo],
-        own_undos: list[Undo],
-        first: int,
-        failures: list[tuple[Moment, Error]],
-        spans: Mapping[str, tuple[int, int, Moment]],
-        stranded: list[str],
-        names: Names,
-    ) -> Ended:
+    def join(self, node: NodeDef, here: _Instance) -> tuple[list[Moment], list[Moment]]:
+        """When a node fires, and when it is skipped."""
+        ins = [(edge, here.tokens[number]) for number, edge in enumerate(here.body.edges) if edge.target == node.id]
+        if not ins:
+            return [here.begins], []
+        fires, skips, is_stranded = firings(node, ins)
+        if node.join.kind == "general":  # nothing under way can still reach it
+            rest = max(span.over for id, span in here.spans.items() if leads(here.body, id, node.id))
+            fires, skips = [max(rest, when) for when in fires], [max(rest, when) for when in skips]
+        if is_stranded:
+            here.stranded.append(node.id)
+        if node.join.rest == "cancel" and fires:
+            for victim in victims(here.body, node.id):
+                self.overtake(victim, fires[0], here)
+        return fires, skips
+
+    def overtake(self, victim: str, when: Moment, here: _Instance) -> None:
+        """A node is cancelled then, which has been followed further than that."""
+        span = here.spans[victim]
+        self.cut(span.first, span.last, when, here.scope)
+        if span.over > when:
+            own = tuple(f"{here.scope}{victim}{mark}" for mark in "#:.")
+            here.spans[victim] = replace(span, over=self.rest(when, lambda path: path.startswith(own)))
+        known = self.seen.left | self.seen.ended.keys()
+        outputs = here.outputs.get(victim, [])
+        here.outputs[victim] = [one for one in outputs if one[0] < when or (one[0] == when and one[2] in known)]
+        here.failures = [one for one in here.failures if one[1].data.get("node") != victim or one[0] <= when]
+        if span.begun > when:  # it never runs, so nothing waits for it
+            here.stranded = [id for id in here.stranded if id != victim]
+
+    def end(self, here: _Instance, undos: list[Undo]) -> Ended:
         """It fails with the first failure once what is under way has ended; else it ends when nothing moves."""
-        rest = max([begins, *(over for _, _, over in spans.values())])
-        fails = min((when for when, _ in failures), default=NEVER)
+        rest = max([here.begins, *(span.over for span in here.spans.values())])
+        fails = min((when for when, _ in here.failures), default=NEVER)
         if fails < NEVER:
-            error = next(error for when, error in failures if when == fails)
-            own_undos = _undos_by(fails, own_undos)
-            when = self.stop(first, scope, fails, own_undos)
-            undos += [one for one in own_undos if one.when <= when]
+            error = next(error for when, error in here.failures if when == fails)
+            own = _undos_by(fails, here.undos)
+            when = self.stop(here.first, here.scope, fails, own)
+            undos += [one for one in own if one.when <= when]
             return Ended(when, error=error)
-        undos += own_undos
-        if rest < NEVER and stranded:
-            error = _error("GraphStranded", "these joins wait for what can never come")
-            return Ended(rest, error=error.inside(stranded[0] if len(stranded) == 1 else Text()))
-        return Ended(rest, _result(body, names, rest) if rest < NEVER else None)
+        undos += here.undos
+        if rest < NEVER and here.stranded:
+            error = error_named("GraphStranded", "these joins wait for what can never come")
+            return Ended(rest, error=error.inside(here.stranded[0] if len(here.stranded) == 1 else Text()))
+        return Ended(rest, result_of(here.body, here.names, rest) if rest < NEVER else None)
 
     def stop(self, first: int, scope: str, when: Moment, undos: Sequence[Undo] = ()) -> Moment:
         """Nothing begins any more inside a scope; when has what is under way in it come to its end?
@@ -252,10 +261,14 @@ class _Reference:
         What undoes it comes after that, but for scopes inside, which undo their own things before they end.
         """
         self.cut(first, len(self.records), when, scope)
+        undoing = tuple(one.scope for one in _undos_by(when, undos))
+        return self.rest(when, lambda path: path.startswith(scope) and not path.startswith(undoing))
+
+    def rest(self, when: Moment, is_meant: Callable[[str], bool]) -> Moment:
+        """When has what is under way at that moment come to its end, with what follows from its being stopped?"""
         if when == NEVER:
             return NEVER
-        under_way = {path for path in self.seen.begun if path.startswith(scope)}
-        under_way -= {path for path in under_way for one in _undos_by(when, undos) if path.startswith(one.scope)}
+        under_way = [path for path in self.seen.begun if is_meant(path)]
         ends = sorted({when, *(self.seen.closed[path] for path in under_way if path in self.seen.closed)})
         for end in ends:
             mine = [path for path in under_way if self.seen.begun[path] <= end]
@@ -283,7 +296,7 @@ class _Reference:
         """What becomes of a node that is to run then."""
         if when == NEVER:
             return Left(NEVER)
-        if node.has_condition and not _is_true(_rendered(node.condition, names, when)):
+        if node.has_condition and not is_true(rendered(node.condition, names, when)):
             self.record("skipped", path, when)
             return Left(when)
         if "delay" in node.options:
@@ -303,18 +316,18 @@ class _Reference:
             return Left(left.when, error=error)
         if "compensate" in node.bodies and left.when < NEVER:
             own = {node.id: left.output}
-            undos.append(Undo(left.when, node, f"{inside}.compensate:1/", _with(own, names)))
+            undos.append(Undo(left.when, node, f"{inside}.compensate:1/", with_locals(own, names)))
         return left
 
     def _edges_beside(self, node: NodeDef) -> tuple[EdgeDef, ...]:
-        return next(body.edges for body in _bodies(self.definition.body) if body.nodes.get(node.id) is node)
+        return next(body.edges for body in bodies(self.definition.body) if body.nodes.get(node.id) is node)
 
     def wait(self, path: str, when: Moment, length: object) -> Moment:
         self.record("wait", path, when, micros(length, "a wait"))  # type: ignore[arg-type]  # a duration
         return self.seen.ended.get(path, (NEVER, None))[0]
 
     def _task(self, node: NodeDef, path: str, inside: str, when: Moment, names: Names, undos: list[Undo]) -> Left:
-        inputs = _rendered(node.settings.get("inputs") or {}, names, when)
+        inputs = rendered(node.settings.get("inputs") or {}, names, when)
         self.record("step", path, when, (node.settings["task"], inputs))
         ended, outcome = self.seen.ended.get(path, (NEVER, None))
         return Left(ended, error=outcome) if isinstance(outcome, Error) else Left(ended, ("out",), outcome)
@@ -330,11 +343,11 @@ class _Reference:
         return self.passed(path, when, None, "out")
 
     def _condition(self, node: NodeDef, path: str, inside: str, when: Moment, names: Names, undos: list[Undo]) -> Left:
-        holds = _is_true(_rendered(node.settings["when"], names, when))
+        holds = is_true(rendered(node.settings["when"], names, when))
         return self.passed(path, when, holds, "true" if holds else "false")
 
     def _switch(self, node: NodeDef, path: str, inside: str, when: Moment, names: Names, undos: list[Undo]) -> Left:
-        value = _rendered(node.settings["value"], names, when)
+        value = rendered(node.settings["value"], names, when)
         cases = node.settings["cases"]
         shown = msgspec.json.encode(value)  # as JSON 1 and true are two things
         fits = [
@@ -347,19 +360,19 @@ class _Reference:
 
     def _router(self, node: NodeDef, path: str, inside: str, when: Moment, names: Names, undos: list[Undo]) -> Left:
         routes = node.settings["routes"]
-        taken = [port for port, rule in routes.items() if _is_true(_rendered(rule, names, when))]
+        taken = [port for port, rule in routes.items() if is_true(rendered(rule, names, when))]
         return self.passed(path, when, taken, *(taken or ["default"]))
 
     def _fail(self, node: NodeDef, path: str, inside: str, when: Moment, names: Names, undos: list[Undo]) -> Left:
         name = node.settings.get("type", "Failed")
-        return Left(when, error=_error(name))
+        return Left(when, error=error_named(name))
 
     # -- containers -------------------------------------------------------------------------------------------------
 
     def _loop(self, node: NodeDef, path: str, inside: str, when: Moment, names: Names, undos: list[Undo]) -> Left:
         given = node.settings
-        items = _rendered(given.get("foreach"), names, when)
-        total = len(items) if items is not None else _rendered(given.get("for"), names, when)
+        items = rendered(given.get("foreach"), names, when)
+        total = len(items) if items is not None else rendered(given.get("for"), names, when)
         results: list[Any] = []
         index, last = 0, None
         while True:
@@ -369,19 +382,19 @@ class _Reference:
             if (
                 "do_while" in given
                 and index > 0
-                and not _is_true(_rendered(given["do_while"], _with({"loop": loop}, names), when))
+                and not is_true(rendered(given["do_while"], with_locals({"loop": loop}, names), when))
             ):
                 break
             if given.get("max") is not None and index >= given["max"]:
                 if given.get("on_max", "fail") == "fail":
-                    return Left(when, error=_error("TooManyVisits"))
+                    return Left(when, error=error_named("TooManyVisits"))
                 break
             if given.get("interval") is not None and index > 0:
                 when = self.wait(f"{inside}:{index + 1}/interval#1", when, given["interval"])
             locals: dict[str, Any] = {"loop": loop}
             if items is not None:
                 locals = {"loop": {**loop, "item": items[index]}, "item": items[index]}
-            ended = self.body(node.bodies["do"], f"{inside}:{index + 1}/", _with(locals, names), when, undos)
+            ended = self.body(node.bodies["do"], f"{inside}:{index + 1}/", with_locals(locals, names), when, undos)
             if ended.error is not None or ended.when == NEVER:
                 return Left(ended.when, error=ended.error)
             when, last, index = ended.when, ended.output, index + 1
@@ -391,11 +404,11 @@ class _Reference:
 
     def _map(self, node: NodeDef, path: str, inside: str, when: Moment, names: Names, undos: list[Undo]) -> Left:
         given = node.settings
-        items = _rendered(given.get("items"), names, when)
+        items = rendered(given.get("items"), names, when)
         if isinstance(items, dict):
             items = [{"key": key, "value": value} for key, value in items.items()]
         if items is None:
-            items = list(range(_rendered(given["count"], names, when)))
+            items = list(range(rendered(given["count"], names, when)))
         room = given.get("concurrency") or len(items) + 1
         first = len(self.records)
         own_undos: list[Undo] = []
@@ -405,16 +418,16 @@ class _Reference:
             own = {"index": index, "total": len(items), "item": item, "currentItem": item}
             locals = {"item": item, "map": own, "parallel": own}
             body = node.bodies["do"]
-            ends.append(self.body(body, f"{inside}:{index + 1}/", _with(locals, names), begins, own_undos))
+            ends.append(self.body(body, f"{inside}:{index + 1}/", with_locals(locals, names), begins, own_undos))
         errors = sorted((one.when, index) for index, one in enumerate(ends) if one.error is not None)
-        tolerated = _tolerated(given.get("tolerate", 0), len(items))
-        if len([1 for at, _ in errors if at < NEVER]) > tolerated:
-            fails, _ = errors[tolerated]
+        most = tolerated(given.get("tolerate", 0), len(items))
+        if len([1 for at, _ in errors if at < NEVER]) > most:
+            fails, _ = errors[most]
             over = self.stop(first, f"{inside}:", fails, own_undos)
             undos += _undos_by(fails, own_undos)
             cause = ends[errors[0][1]].error
             assert cause is not None
-            return Left(over, error=_error("MapFailed") if tolerated else cause)
+            return Left(over, error=error_named("MapFailed") if most else cause)
         undos += own_undos
         over = max([when, *(one.when for one in ends)])
         results = [None if one.error is not None else one.output for one in ends]
@@ -453,7 +466,9 @@ class _Reference:
                     if catch.get("as"):
                         locals[catch["as"]] = ended.error.data
                     body = node.bodies[f"catch.{number}"]
-                    ended = self.body(body, f"{inside}.catch.{number}:1/", _with(locals, names), ended.when, undos)
+                    ended = self.body(
+                        body, f"{inside}.catch.{number}:1/", with_locals(locals, names), ended.when, undos
+                    )
                     break
         if "finally" in node.bodies:
             last = self.body(node.bodies["finally"], f"{inside}.finally:1/", names, ended.when, undos)
@@ -487,180 +502,9 @@ def _by_time(undos: Sequence[Undo]) -> list[Undo]:
     return sorted((one for one in undos if one.when < NEVER), key=lambda one: one.when)
 
 
-# -- joins --------------------------------------------------------------------------------------------------------
-
-Token = tuple[Moment, bool]
-
-
 def _tokens(node: NodeDef, edge: EdgeDef, left: Left) -> list[Token]:
     """What an edge brings when its source is left: a token, live if it was left by the edge's port."""
     if left.when == NEVER:
         return []
     live = edge.port in left.ports
     return [(left.when, live)] * (node.options.get("split", 1) if live else 1)
-
-
-def _join(node: NodeDef, ins: list[tuple[EdgeDef, list[Token]]]) -> tuple[list[Moment], list[Moment], bool]:
-    """When a node fires, when it is skipped, and whether live tokens wait at it for what has not come."""
-    kind = node.join.kind or "all"
-    lives = sorted(when for _, tokens in ins for when, live in tokens if live)
-    told = all(tokens for _, tokens in ins)
-    last = max((tokens[0][0] for _, tokens in ins if tokens), default=NEVER) if told else NEVER
-    if kind in ("all", "all_strict", "general"):
-        rounds = min(len(tokens) for _, tokens in ins)
-        needed = len(ins) if kind == "all_strict" else 1
-        fires, skips = [], []
-        for number in range(rounds):
-            once = [tokens[number] for _, tokens in ins]
-            when = max(at for at, _ in once)
-            (fires if sum(live for _, live in once) >= needed else skips).append(when)
-        left = any(live for _, tokens in ins for _, live in tokens[rounds:])
-        return fires, skips, left
-    if kind == "any":
-        return (lives[:1], [], False) if lives else ([], [last] if told else [], False)
-    if kind == "each":
-        return (lives, [], False) if lives else ([], [last] if told else [], False)
-    if kind == "first":
-        count = max(1, node.join.count)
-        if len(lives) >= count:
-            return [lives[count - 1]], [], False
-        return [], [last] if told else [], False
-    if kind == "threads":
-        fires = [lives[number] for number in range(node.join.count - 1, len(lives), node.join.count)]
-        left = bool(len(lives) % node.join.count)
-        return fires, [last] if told and not lives else [], left
-    assert kind == "when"
-    for when in sorted({at for _, tokens in ins for at, _ in tokens}):
-        if _holds(node.join.when, ins, when):
-            return [when], [], False
-    return [], [last] if told else [], False
-
-
-def _holds(rule: Any, ins: list[tuple[EdgeDef, list[Token]]], when: Moment) -> bool:
-    """A condition over `edges`: {"==": [{"var": "edges.a"}, "live"]}, several of them by and, or."""
-    ((operator, given),) = rule.items()
-    if operator in ("and", "or"):
-        return (all if operator == "and" else any)(_holds(one, ins, when) for one in given)
-    assert operator == "=="
-    source = given[0]["var"].removeprefix("edges.")
-    states = [_state(tokens, when) for edge, tokens in ins if source in (edge.source, f"{edge.source}:{edge.port}")]
-    found = "live" if "live" in states else "pending" if "pending" in states else "dead"
-    return bool(found == given[1])
-
-
-def _state(tokens: list[Token], when: Moment) -> str:
-    told = [live for at, live in tokens if at <= when]
-    return "pending" if not told else "live" if told[-1] else "dead"
-
-
-# -- shapes -------------------------------------------------------------------------------------------------------
-
-
-def _in_order(body: BodyDef) -> list[NodeDef]:
-    """The nodes, each after all from which an edge leads to it."""
-    done: dict[str, NodeDef] = {}
-    while len(done) < len(body.nodes):
-        for node in body.nodes.values():
-            sources = {edge.source for edge in body.edges if edge.target == node.id}
-            if node.id not in done and sources <= done.keys():
-                done[node.id] = node
-    return list(done.values())
-
-
-def _victims(body: BodyDef, join: str) -> list[str]:
-    """The nodes from which every path leads to the join, and some does."""
-
-    def leads(id: str) -> bool:
-        targets = [edge.target for edge in body.edges if edge.source == id]
-        return bool(targets) and all(target == join or leads(target) for target in targets)
-
-    return [id for id in body.nodes if leads(id)]
-
-
-def _leads(body: BodyDef, source: str, target: str) -> bool:
-    """Whether there is a way from one node to another."""
-    targets = [edge.target for edge in body.edges if edge.source == source]
-    return any(one == target or _leads(body, one, target) for one in targets)
-
-
-def _bodies(body: BodyDef) -> list[BodyDef]:
-    return [body, *(one for node in body.nodes.values() for inner in node.bodies.values() for one in _bodies(inner))]
-
-
-def _result(body: BodyDef, names: Names, when: Moment) -> Any:
-    """What a body says itself; else the output of its last node, or of each of them that ran, by id."""
-    if body.has_result:
-        return _rendered(body.result, names, when)
-    handlers: set[str] = set()
-    for node in _in_order(body):
-        ins = [edge for edge in body.edges if edge.target == node.id]
-        if ins and all(edge.port in ("error", "timeout") or edge.source in handlers for edge in ins):
-            handlers.add(node.id)
-    last = [
-        id for id in body.nodes if all(edge.port in ("error", "timeout") for edge in body.edges if edge.source == id)
-    ]
-    sinks = [id for id in last if id not in handlers] or last
-    found = {}
-    for id in sinks:
-        try:
-            found[id] = names(id, when)
-        except LookupError:
-            continue
-    return found.get(sinks[0]) if len(sinks) == 1 else found
-
-
-# -- values -------------------------------------------------------------------------------------------------------
-
-_TEMPLATE = re.compile(r"\{\{ (.*) \}\}", re.DOTALL)
-_KEY = re.compile(r"\.([\w-]+)|\[(\d+)\]")
-
-
-def _with(locals: Mapping[str, Any], around: Names) -> Names:
-    return lambda root, when: locals[root] if root in locals else around(root, when)
-
-
-def _rendered(source: Any, names: Names, when: Moment) -> Any:
-    """Data with templates that are whole texts: `{{ path ?? path ?? literal }}`."""
-    if isinstance(source, dict):
-        if len(source) == 1 and next(iter(source)) == "<":
-            left, right = source["<"]
-            return _rendered(f"{{{{ {left['var']} }}}}", names, when) < right
-        return {key: _rendered(one, names, when) for key, one in source.items()}
-    if isinstance(source, list):
-        return [_rendered(one, names, when) for one in source]
-    whole = _TEMPLATE.fullmatch(source) if isinstance(source, str) else None
-    if whole is None:
-        return source
-    for operand in whole[1].split(" ?? "):
-        found = _looked_up(operand, names, when)
-        if found is not None:
-            return found
-    return None
-
-
-def _looked_up(operand: str, names: Names, when: Moment) -> Any:
-    try:
-        return msgspec.json.decode(operand)
-    except msgspec.DecodeError:
-        pass
-    root = re.match(r"[\w-]+", operand)
-    assert root is not None, operand
-    try:
-        value = names(root[0], when)
-        for name, number in _KEY.findall(operand[root.end() :]):
-            value = value[name] if name else value[int(number)]
-    except (LookupError, TypeError):
-        return None
-    return value
-
-
-def _is_true(value: Any) -> bool:
-    return bool(value)
-
-
-def _tolerated(tolerate: int | str, total: int) -> int:
-    return tolerate if isinstance(tolerate, int) else int(float(tolerate.strip(" %")) * total / 100)
-
-
-def _error(name: str, beginning: str = "") -> Error:
-    return Error((name,), {"type": name, "message": Text(beginning), "timed_out": False})

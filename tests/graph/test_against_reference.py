@@ -16,7 +16,7 @@ from stepwell.graph.plan import Plan
 from stepwell.graph.problems import InvalidDefinition
 
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-LONG = settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
 
 MEANT = {"join-never-fires"}
 """What the compiler may refuse of what is drawn."""
@@ -74,7 +74,7 @@ def test_a_graph_without_containers_runs_as_the_reference_says(
     play(source, input, seed)
 
 
-@QUICK
+@settings(QUICK, max_examples=50)
 @given(nested(), inputs(), seeds)
 def test_containers_in_containers_run_as_the_reference_says(
     source: dict[str, Any], input: dict[str, int], seed: int
@@ -102,7 +102,7 @@ def test_thousands_of_graphs_run_as_the_reference_says(
 
 @pytest.mark.campaign
 @pytest.mark.timeout(600)
-@settings(LONG, max_examples=600)
+@settings(LONG, max_examples=400)
 @given(st.one_of(dags(), nested()), inputs(), seeds)
 def test_hundreds_of_graphs_survive_a_crash_at_each_entry(
     source: dict[str, Any], input: dict[str, int], seed: int

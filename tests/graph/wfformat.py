@@ -1,7 +1,7 @@
 """Scientific workflows that were really run, as definitions: WfFormat 1.5 in, a graph of stand-in tasks out.
 
-Source of the format: https://github.com/wfcommons/WfFormat; of the files: https://github.com/wfcommons/WfInstances. They
-are found in the folder that STEPWELL_CORPORA names, or in `../shared/corpora`.
+Source of the format: https://github.com/wfcommons/WfFormat; of the files: https://github.com/wfcommons/WfInstances.
+They are found in the folder that STEPWELL_CORPORA names, or in `../shared/corpora`.
 """
 
 from __future__ import annotations

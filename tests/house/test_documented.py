@@ -23,10 +23,14 @@ from stepwell.authoring.ctx import ctx
 from stepwell.authoring.queue import Queue
 from stepwell.cli import main as entry
 from stepwell.engine.limits import Limits
+from stepwell.graph.bodies import RESERVED
+from stepwell.graph.heads import KEYS
 from stepwell.handle import Run
 from stepwell.model import entries
 from stepwell.model.lifecycle import MEANING, NEXT, Status
 from stepwell.model.retry import Retry
+from stepwell.nodes.parts.settings import names as settings_of
+from stepwell.nodes.registry import NODE_KEYS, NodeTypes
 from stepwell.stores.protocol import MessageKind
 from stepwell.testing.kit import Bench
 from stepwell.testing.runs import BenchRun
@@ -108,6 +112,24 @@ def test_every_kind_of_message_is_in_the_reference() -> None:
     assert not missing((f"| `{kind}` |" for kind in get_args(MessageKind)), page("entries"))
 
 
+def test_every_key_of_a_definition_and_of_a_node_is_in_the_reference() -> None:
+    text = page("graph-format")
+    assert not [key for key in (*KEYS, *NODE_KEYS) if f"| `{key}` |" not in text]
+    assert not [name for name in RESERVED if f"`{name}`" not in text]
+
+
+def test_every_node_type_has_a_section_with_its_settings() -> None:
+    text = page("nodes")
+    types = NodeTypes.standard()
+    for name in types.names():
+        kind = types.get(name)
+        assert kind is not None
+        _, _, section = text.partition(f"\n## {name}\n")
+        section = section.partition("\n## ")[0]
+        assert kind.summary in text
+        assert not [one for one in settings_of(kind) if f"| `{one}`" not in section], name
+
+
 def test_every_status_is_explained_and_drawn() -> None:
     assert set(get_args(Status)) == set(MEANING) == set(NEXT)
     assert not missing((f"| `{status}` |" for status in MEANING), page("lifecycle"))
@@ -147,10 +169,11 @@ def test_every_command_of_the_command_line_is_in_the_reference() -> None:
 
 
 GLOSSARY = """
-    alias answer attempt bench branch chunk client compensation deadline debounce entry event executor firing fork
-    identity inbox input journal label lease lint mailbox message occasion orphan path patch pause program queue
-    recover replay rerun resume retry run runner saga schedule scope select signal singleton snapshot state step store
-    stream stub subscription task timer topic transactional trigger turn upgrade usage version wait worker workflow
+    alias answer attempt bench body branch chunk client compensation container deadline debounce draft edge entry
+    event executor expression firing fork frame graph identity inbox input join journal label lease lint mailbox marker
+    message node occasion orphan path patch pause plan port program queue recover replay rerun resume retry run runner
+    saga schedule scope select signal singleton snapshot state step store stream stub subscription task timer token
+    topic transactional trigger turn upgrade usage version wait worker workflow
 """
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from stepwell.authoring.context import current_body
 from stepwell.authoring.registry import KnownTasks, Registry
 from stepwell.authoring.workflow import RunOptions, Workflow
-from stepwell.errors import ArgumentError, Unserialisable
+from stepwell.errors import ArgumentError, Unserialisable, WorkflowBodyError
 from stepwell.model.codec import ValueCodec
 from stepwell.model.durations import micros
 from stepwell.nodes.registry import NodeTypes
@@ -47,21 +48,25 @@ def made(source: Any, types: NodeTypes, tasks: Registry | None = None) -> Plan: 
         InvalidDefinition: it has problems.
     """
     from stepwell.graph.compile import compile_plan  # loaded when there is a graph
-    from stepwell.graph.parse import load, parse
+    from stepwell.graph.parse import parse
     from stepwell.graph.problems import Findings, InvalidDefinition
-    from stepwell.graph.reading import document_of
+    from stepwell.graph.reading import document_of, read, read_file
 
-    names = () if tasks is None else tasks.names()
+    findings = Findings()
     if isinstance(source, Mapping):
-        findings = Findings()
         document = document_of(source, findings)
-        definition = None if document is None else parse(document, types, findings, names)
-        findings.check()
-        if definition is None:
-            raise InvalidDefinition(findings.problems)
+    elif isinstance(source, os.PathLike):
+        document = read_file(source, findings)
     else:
-        definition = load(source, types, tasks=names)
-    return compile_plan(definition, types, None if tasks is None else KnownTasks(tasks))
+        document = read(source, findings)
+    name = "" if document is None else document.source
+    definition = None if document is None else parse(document, types, findings, () if tasks is None else tasks.names())
+    if definition is None:
+        raise InvalidDefinition(findings.problems, name)
+    try:
+        return compile_plan(definition, types, None if tasks is None else KnownTasks(tasks), findings=findings)
+    except InvalidDefinition as invalid:
+        raise InvalidDefinition(invalid.problems, name or invalid.source) from None
 
 
 class GraphCodec:
@@ -146,6 +151,22 @@ class GraphWorkflow(Workflow[..., Any]):  # Any: whatever its result is
         self.__doc__ = definition.description or definition.title
         self._version = plan.version
         self.__wrapped__ = plan  # type: ignore[assignment]  # what tells two workflows of one name apart
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # Any: its result, or in an async body what gives it
+        """In a workflow function's body: a child run, and its result (`await` it in an async body).
+
+        Raises:
+            WorkflowBodyError: elsewhere, since a graph is no function.
+        """
+        body = current_body()
+        if body is None:
+            raise WorkflowBodyError(
+                f"{self.name} is a graph and no function: start it with app.run(…), or call it in a workflow's body"
+            )
+        child = body.call_child(self, args, kwargs)
+        return child if body.blocking is None else body.blocking(child)
+
+    aio = __call__
 
     def mentioned(self) -> list[Workflow[..., Any]]:  # Any: whatever they return
         """None: the workflows that a graph starts are named, and looked up when it does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -12,24 +13,32 @@ import click
 import msgspec
 
 from stepwell.app import Stepwell
+from stepwell.authoring.workflow import Workflow
 from stepwell.cli.parts import words
 from stepwell.cli.parts.call import Call, cli_command
 from stepwell.cli.parts.driving import Driver, has_unheard_pause
+from stepwell.cli.parts.graphs import label_of
 from stepwell.cli.parts.opening import client, driver_of, engine, me
 from stepwell.cli.parts.opening import run as run_loop
 from stepwell.cli.parts.reporting import Driven, report
 from stepwell.cli.parts.screens import screen_for
+from stepwell.cli.parts.targets import LABEL
 from stepwell.errors import RequestRefused, StoreBusy
 from stepwell.examples.catalogue.demo import Shop, describe, order, prepare
+from stepwell.examples.catalogue.graph import GRAPH, TASKS, catalogue_graph
 from stepwell.examples.catalogue.records import Report
 from stepwell.examples.catalogue.workflow import catalogue
 from stepwell.model.durations import spoken
 from stepwell.model.entries import StepStarted
 from stepwell.model.lifecycle import RETRYABLE, SET_ASIDE, TERMINAL
+from stepwell.starting import StartOptions
 from stepwell.stores.protocol import Filter, RunRow
 
 _STORE: Final = "demo.db"
 _FILES: Final = ("demo.db", "demo.db-*", "demo.db.*", "shop.json*", "shop.log", "shop-requests.*", "crash-*.txt")
+_PAGE: Final = ("fetch_page", "page")
+"""What the step is called that fetches a product's page: as a task in the function, as a node in the graph."""
+
 _FOLDERS: Final = ("images", "results", "logs")
 
 
@@ -40,6 +49,12 @@ class Wanted(msgspec.Struct, frozen=True):
     items: int
     seed: int
     concurrency: int
+    is_graph: bool = False
+
+    @property
+    def name(self) -> str:
+        """The workflow's name."""
+        return GRAPH if self.is_graph else catalogue.name
 
     @property
     def labels(self) -> dict[str, str]:
@@ -69,8 +84,9 @@ class Plan(msgspec.Struct, frozen=True):
     show_default=True,
     help="Where the demo keeps its store, pictures and results.",
 )
+@click.option("--graph", is_flag=True, help="Run its definition as a graph, in YAML; tasks and result are the same.")
 @click.option("--fresh", is_flag=True, help="Delete what earlier demos left there, and begin anew.")
-def command(call: Call, items: int, seed: int, concurrency: int, folder: Path, fresh: bool) -> int:
+def command(call: Call, items: int, seed: int, concurrency: int, folder: Path, graph: bool, fresh: bool) -> int:
     """Build a product catalogue from a local shop that misbehaves.
 
     Kill it however you like (Ctrl-C, kill -9, the power switch) and start the same command again: it goes on where it
@@ -79,7 +95,7 @@ def command(call: Call, items: int, seed: int, concurrency: int, folder: Path, f
     folder = folder.expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
     call.given_store = str(folder / _STORE)
-    wanted = Wanted(folder, items, seed, concurrency)
+    wanted = Wanted(folder, items, seed, concurrency, graph)
     if fresh:
         run_loop(_refuse_while_driven(call, folder))
         _delete(folder)
@@ -112,15 +128,15 @@ async def _plan(call: Call, wanted: Wanted) -> Plan:
     """
     await _refuse_while_driven(call, wanted.folder)
     async with client(call, create=True) as app:
-        rows = [row for row in await app.runs(Filter(workflow=catalogue.name, limit=1000)) if row.parent is None]
-        for row in rows:
+        every = [row for name in (catalogue.name, GRAPH) for row in await app.runs(Filter(workflow=name, limit=1000))]
+        for row in every:
             if row.status not in TERMINAL and not _is_for(row, wanted):
                 options = " ".join(f"--{key} {row.labels.get(key, '?')}" for key in wanted.labels)
                 raise RequestRefused(
                     f"an unfinished demo with {options} is in {wanted.folder}: finish it with these options, "
                     "begin anew with --fresh, or use another --dir"
                 )
-        mine = [row for row in rows if _is_for(row, wanted)]
+        mine = [row for row in every if row.workflow == wanted.name and _is_for(row, wanted)]
         latest = mine[0] if mine else None
         if latest is not None and latest.status not in ("completed", "cancelled"):
             state = await app.state(latest.run_id)
@@ -129,7 +145,8 @@ async def _plan(call: Call, wanted: Wanted) -> Plan:
             text = f"Run {latest.run_id} goes on: {done} done before, none of them is done again."
             return Plan(latest.run_id, latest, state.completed, undo, text)
         number = 1
-        while await app.store.get(run_id := f"demo-{wanted.items}-s{wanted.seed}-{number}") is not None:
+        kind = "demo-graph" if wanted.is_graph else "demo"
+        while await app.store.get(run_id := f"{kind}-{wanted.items}-s{wanted.seed}-{number}") is not None:
             number += 1
     text = f"Run {run_id} begins; results go to {wanted.folder}."
     if latest is not None:
@@ -138,6 +155,7 @@ async def _plan(call: Call, wanted: Wanted) -> Plan:
 
 
 def _is_for(row: RunRow, wanted: Wanted) -> bool:
+    """Whether a run is for the same shop."""
     return wanted.labels.items() <= row.labels.items()
 
 
@@ -169,11 +187,11 @@ def _delete(folder: Path) -> None:
 
 async def _drive(call: Call, wanted: Wanted, plan: Plan, shop: Shop) -> Driven:
     screen = screen_for(call, quiet_failures=True)
-    async with engine(call, [catalogue]) as app:
+    async with engine(call, [_workflow(wanted)]) as app:
         driver = Driver(call, app, screen, undo_pause=plan.undo_pause)
         with driver.listening():
             beyond = await _begin(app, wanted, plan, shop)
-            event: dict[str, Any] = {"event": "started", "run": plan.run_id, "workflow": catalogue.name}
+            event: dict[str, Any] = {"event": "started", "run": plan.run_id, "workflow": wanted.name}
             event |= {"existed": plan.row is not None, "steps_done": plan.steps_done}
             event |= {"items": wanted.items, "seed": wanted.seed, "folder": str(wanted.folder)}
             return await driver.drive(plan.run_id, again=_again(), beyond=beyond, event=event)
@@ -183,13 +201,13 @@ async def _begin(app: Stepwell, wanted: Wanted, plan: Plan, shop: Shop) -> int:
     """Start the run or have it go on; returns the entry after which its end is awaited."""
     row = plan.row
     if row is None:
-        await app.start(
-            catalogue,
-            order(shop, concurrency=wanted.concurrency),
-            id=plan.run_id,
-            labels=wanted.labels,
-            by=me(),
-        )
+        given = order(shop, concurrency=wanted.concurrency)
+        options: StartOptions = {"id": plan.run_id, "labels": wanted.labels, "by": me()}
+        if wanted.is_graph:
+            options["labels"] = {**wanted.labels, LABEL: label_of(wanted.name, [TASKS])}
+            await app.start(_workflow(wanted), asdict(given), **options)
+        else:
+            await app.start(catalogue, given, **options)
         return 0
     if row.status in RETRYABLE:
         await app.retry(row.run_id, by=me(), reason="demo")
@@ -198,6 +216,10 @@ async def _begin(app: Stepwell, wanted: Wanted, plan: Plan, shop: Shop) -> int:
     else:
         return 0
     return row.next_seq - 1
+
+
+def _workflow(wanted: Wanted) -> Workflow[..., Any]:  # Any: a report, or the same as plain data
+    return catalogue_graph() if wanted.is_graph else catalogue
 
 
 def _again() -> str:
@@ -221,7 +243,7 @@ async def _finished_and_asked_again(call: Call, run_id: str, fetched: list[int])
     async with client(call) as app:
         async for one in app.scan(run_id):
             entry = one.entry
-            if isinstance(entry, StepStarted) and entry.path.name == "fetch_page":
+            if isinstance(entry, StepStarted) and entry.path.name in _PAGE:
                 if entry.path not in numbers:
                     numbers[entry.path] = msgspec.json.decode(entry.input)["number"]
                 attempts[numbers[entry.path]] = entry.attempt

@@ -209,6 +209,10 @@ class Graphs(Compiling):
         """Resume the runs that were set aside because a workflow was missing that is there now."""
         await let_go_on(self._engine, [lack_of_workflow(name) for name in names], "its workflow is there now")
 
+    def add_task(self, task: Task[..., Any]) -> None:  # Any: whatever it returns
+        """Let graphs call a task."""
+        self._tasks.add(task)
+
     # -- surroundings of programs -------------------------------------------------------------------------------
 
     def task(self, name: str) -> Task[..., Any] | None:  # Any: whatever it returns

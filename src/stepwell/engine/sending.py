@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,12 +11,15 @@ import msgspec
 from stepwell.model import cloudevents
 from stepwell.model.commands import RecordFact, RecordValue
 from stepwell.model.entries import NULL, NodePassed
+from stepwell.model.lifecycle import TERMINAL
 from stepwell.programs.protocol import PublishEvent, SendSignal
 from stepwell.stores.protocol import NewMessage
 from stepwell.stores.tables import NewEvent
 
 if TYPE_CHECKING:
     from stepwell.engine.runner import Runner
+
+_log = logging.getLogger("stepwell.engine")
 
 
 def publish(runner: Runner, request: PublishEvent) -> None:
@@ -36,6 +41,16 @@ def signal(runner: Runner, request: SendSignal) -> None:
     for run in request.runs:
         message = NewMessage(run, "signal", request.name, body, runner.now, key=key, by=runner.run_id)
         runner.ledger.beside.posts.append(message)
+    runner.engine.chore(_look_for(runner, request))
+
+
+async def _look_for(runner: Runner, request: SendSignal) -> None:
+    """Say in the log which runs a signal cannot reach."""
+    for run in request.runs:
+        row = await runner.engine.insist(functools.partial(runner.store.get, run))
+        if row is None or row.status in TERMINAL:
+            what = "there is no such run" if row is None else f"it is {row.status}"
+            _log.warning("run %s: signal %r to run %s reaches nobody: %s", runner.run_id, request.name, run, what)
 
 
 def record(runner: Runner, request: RecordFact) -> None:

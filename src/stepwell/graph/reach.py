@@ -131,7 +131,8 @@ class _Reach:
         found = self.types.get(node.type)
         if found is None:
             hint = self.say.meant(node.type, self.types.names())
-            self.say.error_once("unknown-node-type", node.at("type"), f"there is no node type {node.type!r}", hint)
+            if node.type:  # that it has none has been said
+                self.say.error_once("unknown-node-type", node.at("type"), f"there is no node type {node.type!r}", hint)
         elif found.name == "break" and not in_loop:
             hint = "use `end` to end a body or the run"
             self.say.error("outside-loop", node.place, f"{node.id}: `break` ends a loop, and there is none", hint)

@@ -159,9 +159,18 @@ class _Checks:
     def add(self, use: Use, node: int, at: int, path: tuple[str | int, ...]) -> None:
         """A lookup of `node`, made at another one (-1: at the body's end)."""
         self.readers.setdefault(node, set()).add(-1 if use.moment == "undo" else at)
+        self._check_field(use, node, path)
         if use.moment == "undo" and node == at:
             return
         self._at.setdefault(at, []).append((node, use, path))
+
+    def _check_field(self, use: Use, node: int, path: tuple[str | int, ...]) -> None:
+        type, options = self.reached.types[node], self.reached.nodes[node].options
+        if type is None or not type.fields or not path or path[0] in (*type.fields, ERROR) or "mock" in options:
+            return
+        hint = self.say.meant_or_listed(path[0], type.fields, "there are")
+        message = f"{use.text}: the output of {self.reached.name(node)}, a {type.name}, has no {path[0]!r}"
+        self.say.error("unknown-field", use.place, message, hint)
 
     def edges(self, use: Use, at: int) -> None:
         """A lookup of an in-edge's state, by its source or by source and port."""

@@ -26,7 +26,7 @@ NULL = msgspec.Raw(b"null")
 PauseCause: TypeAlias = Literal["request", "code_change", "deadlock", "crash_loop", "body_error"]
 StepKind: TypeAlias = Literal["task", "child", "compensation"]
 WaitKind: TypeAlias = Literal["timer", "signal", "event", "input"]
-ValueKind: TypeAlias = Literal["now", "uuid", "random", "start", "patch", "publish", "signal", "response"]
+ValueKind: TypeAlias = Literal["now", "uuid", "random", "start", "patch", "publish", "signal", "response", "env"]
 OnCancel: TypeAlias = Literal["cancel", "abandon", "wait"]
 OnChange: TypeAlias = Literal["pause", "rerun", "reuse", "fail"]
 
@@ -327,7 +327,7 @@ class InputReminded(Entry, frozen=True, omit_defaults=True, tag="input.reminded"
 
 
 class ValueRecorded(Entry, frozen=True, omit_defaults=True, tag="value.recorded"):
-    """A value from outside that the body read: the time, a random number, a uuid."""
+    """A value from outside that the body read: the time, a random number, a uuid, a graph's environment variables."""
 
     path: StepPath
     value: ValueKind = "now"

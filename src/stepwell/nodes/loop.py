@@ -71,6 +71,7 @@ class LoopNode(NodeType):
     kind = "container"
     Settings = LoopSettings
     main = "for"
+    fields = ("results", "iterations", "last")
     raw = ("while", "do_while")
     bodies = ("do",)
 

@@ -99,6 +99,7 @@ class MapNode(NodeType):
     kind = "container"
     Settings = MapSettings
     main = "items"
+    fields = ("results", "errors", "total", "succeeded", "failed")
     raw = ("complete_when", "key")
     bodies = ("do",)
 

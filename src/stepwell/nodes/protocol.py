@@ -125,8 +125,9 @@ class NodeType:
             defaults; each may be given as a template.
         main: the setting that a scalar after the type's name stands for: `wait: 5m` is `wait: {for: 5m}`.
         ports: the ports besides `out` and `error` that it may leave by.
+        fields: what its output has, if that is always the same mapping; a reference to something else is a problem.
         raw: settings that are no templates: conditions and rules, which the type compiles by itself.
-        ports_in: settings whose keys are ports too, such as `cases` of a switch.
+        bodies: the names under which a container has nodes of its own; for the engine's containers only.
     """
 
     name: ClassVar[str]
@@ -135,6 +136,7 @@ class NodeType:
     Settings: ClassVar[type[msgspec.Struct]]
     main: ClassVar[str] = ""
     ports: ClassVar[tuple[str, ...]] = ()
+    fields: ClassVar[tuple[str, ...]] = ()
     raw: ClassVar[tuple[str, ...]] = ()
     bodies: ClassVar[tuple[str, ...]] = ()
 

@@ -48,6 +48,7 @@ class RaceNode(NodeType):
     kind = "container"
     Settings = RaceSettings
     main = "branches"
+    fields = ("winner", "result")
     bodies = ("branches",)
 
     def ports_of(self, settings: Mapping[str, Any]) -> tuple[str, ...]:  # Any: JSON

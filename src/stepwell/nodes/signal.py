@@ -26,7 +26,9 @@ class SignalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SignalNode(NodeType):
     """Sends a signal to a run, once, whatever crashes; the run takes it when it waits for it.
 
-    Ports: `out`; `error` when there is no such run, or it has ended.
+    A signal to a run that is not there, or has ended, reaches nobody; the engine's log says so.
+
+    Ports: `out`.
     Output: null.
 
     Example:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from stepwell.app import Stepwell
+from stepwell.authoring.graph import GraphWorkflow, graph_workflow
 from stepwell.errors import RequestNotFound
 from stepwell.model.ids import SECOND
 from stepwell.model.requests import InputRequest
-from stepwell.testing.drawing import Standing, Verb
+from stepwell.testing.drawing import Standing, Start, Verb
+from stepwell.testing.graphics import Graph
 from stepwell.testing.scenes import DIAL, OTHERS, PEOPLE, RESIDUES
 from stepwell.testing.scripts import echo, play
 from stepwell.testing.virtual import BASE
@@ -137,6 +140,27 @@ async def _publish(app: Stepwell, wish: Wish) -> Done:
     transient = wish.verb == "publish in passing"
     is_new = await app.publish(wish.name, wish.payload, id=id, source=SOURCE, transient=transient)
     return Done(id, wish.payload, "" if is_new else "known")
+
+
+async def bring(app: Stepwell, start: Start) -> tuple[Any, tuple[object, ...]]:  # Any: a workflow, or its name
+    """See that a run's graph is known where it is to be started; what `start` takes for it.
+
+    One that is given as it is comes into the store with its first run; those of its children are deployed.
+    """
+    graph = start.graph
+    assert graph is not None, "it is a graph that is brought"
+    for kid in graph.kids:
+        await app.deploy(kid.definition)
+    if graph.is_named:
+        await app.deploy(graph.definition)
+        return graph.name, ({"token": start.token},)
+    return compiled(graph), ({"token": start.token},)
+
+
+@functools.lru_cache(maxsize=32)
+def compiled(graph: Graph) -> GraphWorkflow:
+    """A drawn graph as a workflow."""
+    return graph_workflow(graph.definition)
 
 
 async def set_up(app: Stepwell, standing: Standing, token: int) -> None:

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from stepwell.engine.limits import Limits
 from stepwell.model.ids import SECOND
+from stepwell.testing.graphics import Graph, draw_graph
 from stepwell.testing.plots import QUEUES, SIGNALS, TOPICS, draw_script, draw_wide_script
 from stepwell.testing.scripts import Script
 from stepwell.testing.unreliable import MILLISECOND, Faults
@@ -36,7 +37,10 @@ FaultKind: TypeAlias = Literal["kill", "freeze", "nap", "restart", "jump", "trou
 
 @dataclass(frozen=True)
 class Start:
-    """A run to start, by the driving process (`inside`) or by a client; `patience` bounds the wait for the answer."""
+    """A run to start, by the driving process (`inside`) or by a client; `patience` bounds the wait for the answer.
+
+    It plays `script`, or with `graph` goes through that instead.
+    """
 
     at: int
     run_id: str
@@ -50,6 +54,7 @@ class Start:
     queue_key: str = ""
     delay: int = 0
     deadline: int | None = None
+    graph: Graph | None = None
 
 
 @dataclass(frozen=True)
@@ -130,8 +135,26 @@ class Plan:
 
 
 def draw_plan(seed: int) -> Plan:
-    """The plan of a seed: in every other one runs do everything, in the rest tasks, asyncio and child runs only."""
-    return _wide_plan(seed) if seed % 2 else _narrow_plan(seed)
+    """The plan of a seed: in every other one runs do everything, in the rest tasks, asyncio and child runs only.
+
+    In every third one most runs go through graphs.
+    """
+    plan = _wide_plan(seed) if seed % 2 else _narrow_plan(seed)
+    return _graph_plan(plan) if seed % 3 == 1 else plan
+
+
+def _graph_plan(plan: Plan) -> Plan:
+    """The same plan for other runs: people come at the same times, and do what fits graphs."""
+    chance = Random(f"graphs {plan.seed}")
+    starts = tuple(
+        dataclasses.replace(start, graph=draw_graph(chance, f"graph-{number}"))
+        if number == 0 or chance.random() < 0.6
+        else start
+        for number, start in enumerate(plan.starts)
+    )
+    if not plan.seed % 2:
+        return dataclasses.replace(plan, starts=starts)
+    return dataclasses.replace(plan, starts=starts, visits=_wide_visits(chance, starts))
 
 
 def _wide_plan(seed: int) -> Plan:
@@ -239,6 +262,10 @@ _SEQUENCES: tuple[tuple[Verb, ...], ...] = (
 
 
 _WIDE_VERBS: dict[str, tuple[tuple[Verb, ...], ...]] = {
+    "human": (
+        ("answer", "answer", "answer twice", "withdraw"),
+        ("answer", "answer", "reassign", "cancel", "retry", "pause", "resume"),
+    ),
     "ask": (
         ("answer", "answer", "answer twice", "answer as a stranger"),
         ("answer", "withdraw", "reassign"),
@@ -270,7 +297,7 @@ _WIDE_SEQUENCES: tuple[tuple[Verb, ...], ...] = (
 
 def _wide_visits(chance: Random, starts: tuple[Start, ...]) -> tuple[Visit, ...]:
     """People do what fits the scripts."""
-    text = repr([start.script for start in starts])
+    text = repr([start.graph or start.script for start in starts])
     fitting = [group for verb, groups in _WIDE_VERBS.items() if f"'{verb}" in text for group in groups]
     few = chance.sample(fitting, min(2, len(fitting)))
     return tuple(

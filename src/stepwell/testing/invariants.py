@@ -40,13 +40,20 @@ from stepwell.model.state import replay
 from stepwell.stores.protocol import Append, Message, NewMessage, RunRow
 from stepwell.testing.drawing import Plan
 from stepwell.testing.expecting import expect, is_sure
+from stepwell.testing.foretelling import Foretold, foretell
 from stepwell.testing.needs import Violation as Violation
 from stepwell.testing.needs import need as need
 from stepwell.testing.virtual import BASE
 from stepwell.testing.world import Accepted, Committed, Effect, Happened, World
 
-NO_TASKS = frozenset({"play", "kid", "bulky_child", "book"})
+NO_TASKS = frozenset({"play", "kid", "graph", "bulky_child", "book"})
 """Names of steps whose attempts the world does not see begin: child runs, and what runs where the store writes."""
+
+
+def task_at(path: StepPath) -> str:
+    """What is called there: a step of a function has the name of its task, a node of a graph an id that begins so."""
+    name, _, number = path.name.partition("-")
+    return path.name if "." in number else name  # what has a point belongs to a node, such as its delay
 
 
 @dataclass(frozen=True)
@@ -249,14 +256,14 @@ def _check_effects(book: Book, world: World) -> None:
         )
     for one in book.written:
         entry = one.entry
-        if not isinstance(entry, StepCompleted) or entry.path.name in NO_TASKS:
+        if not isinstance(entry, StepCompleted) or task_at(entry.path) in NO_TASKS:
             continue
         key = f"{book.row.run_id}:{entry.path}"
         values = [
             effect.value for effect in by_attempt[key, entry.attempt] if effect.ended and effect.ended < one.position
         ]
         need(bool(values), f"{book.name}: {entry.path} attempt {entry.attempt} is journaled and never returned")
-        if entry.path.name != "bulky":
+        if task_at(entry.path) != "bulky":
             output = msgspec.json.decode(entry.output)
             need(output in values, f"{book.name}: {entry.path} returned {values} and {output} is journaled")
     if book.is_sync:
@@ -328,7 +335,7 @@ def _check_order(book: Book) -> None:
     }
     outputs: dict[int, Written] = {}
     for one in book.written:
-        if isinstance(one.entry, StepCompleted) and not one.entry.output_blob and one.entry.path.name != "bulky_child":
+        if isinstance(one.entry, StepCompleted) and not one.entry.output_blob and task_at(one.entry.path) != "bulky_child":
             outputs.setdefault(msgspec.json.decode(one.entry.output), one)
     returned = {effect.value: effect for effect in book.effects if effect.value is not None}
     for effect in book.effects:
@@ -411,9 +418,12 @@ def _check_signals(world: World, books: dict[str, Book]) -> None:
             need(there, f"run {event.run_id}: signal {event.name} {event.payload} was accepted and is nowhere")
     for (run_id, name), ids in sent.items():
         taken = []
+        waits: set[StepPath] = set()
         for one in books[run_id].written:
             entry = one.entry
-            if isinstance(entry, WaitSatisfied) and entry.path.name == f"signal:{name}":
+            if isinstance(entry, WaitStarted) and entry.wait == "signal" and entry.name == name:
+                waits.add(entry.path)
+            if isinstance(entry, WaitSatisfied) and entry.path in waits:
                 payload = int(msgspec.json.decode(entry.payload))
                 need(payload in ids, f"run {run_id}: {entry.path} got {payload}, which nobody sent")
                 taken.append(ids[payload])
@@ -488,11 +498,18 @@ def _check_results(world: World, plan: Plan, books: dict[str, Book]) -> None:
     }
     for start in plan.starts:
         book = books.get(start.run_id)
-        if book is None or start.run_id in meddled or start.deadline is not None or not is_sure(start.script):
+        if book is None or start.run_id in meddled or start.deadline is not None:
+            continue
+        if not (is_sure(start.script) if start.graph is None else start.graph.is_sure):
             continue
         if book.row.status not in TERMINAL:  # nobody was told that it was accepted: created by a process that closed
             continue
-        expected = expect(start.script, start.token).result
         last = book.written[-1].entry
+        if start.graph is not None:
+            foretold = foretell(start.graph, start.token)
+            outcome = Foretold(True, msgspec.json.decode(last.output)) if isinstance(last, RunCompleted) else Foretold(False)
+            need(outcome == foretold, f"{book.name} came to {outcome} ({last}), and its graph to {foretold}")
+            continue
+        expected = expect(start.script, start.token).result
         found = int(msgspec.json.decode(last.output)) if isinstance(last, RunCompleted) else None
         need(found == expected, f"{book.name} came to {found} ({book.row.status}), and its script to {expected}")

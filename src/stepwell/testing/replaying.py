@@ -5,10 +5,15 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from random import Random
+from typing import Any, TypeAlias
 
 import msgspec
 
 from stepwell.authoring.context import Identity
+from stepwell.authoring.graph import GraphWorkflow
+from stepwell.authoring.task import Task
+from stepwell.authoring.workflow import Workflow
+from stepwell.engine.graphs import Compiling
 from stepwell.model.commands import CompleteRun, EndCancelled, FailRun
 from stepwell.model.entries import (
     AnyEntry,
@@ -18,19 +23,49 @@ from stepwell.model.entries import (
     RunResumed,
 )
 from stepwell.model.state import State, replay
+from stepwell.nodes.registry import NodeTypes
 from stepwell.programs.function import FunctionProgram
+from stepwell.programs.graph.program import GraphProgram
 from stepwell.programs.matching import Delivery, Records, payload_in
 from stepwell.programs.protocol import Request
 from stepwell.testing.drawing import Plan
 from stepwell.testing.invariants import Book, Violation, books_of
 from stepwell.testing.scenes import has_change, registered
 from stepwell.testing.scripts import bulky_child, echo, kid, play
-from stepwell.testing.world import World
+from stepwell.testing.world import GRAPH_TASKS, World
 
 PREFIXES = 3
 """How many prefixes of each journal are tried besides the whole."""
 
 _WORKFLOWS = {workflow.name: workflow for workflow in (play, kid, echo, bulky_child)}
+
+_TYPES = NodeTypes.standard()
+
+Program: TypeAlias = FunctionProgram | GraphProgram
+
+
+class _Around(Compiling):
+    """What graphs need of a process: the simulated tasks, and the workflows that are deployed."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(_TYPES)
+        self._definitions = world.disk.content.definitions
+        self._graphs: dict[str, GraphWorkflow] = {}
+
+    def task(self, name: str) -> Task[..., Any] | None:  # Any: whatever it returns
+        """As `Surroundings` says."""
+        return next((one for one in GRAPH_TASKS if one.name == name), None)
+
+    def workflow(self, name: str, version: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
+        """As `Surroundings` says; of each graph there is one version."""
+        return _WORKFLOWS.get(name) or self.graph(name)
+
+    def graph(self, name: str) -> GraphWorkflow:
+        """The graph of this name."""
+        if name not in self._graphs:
+            (row,) = (row for (of, _), row in self._definitions.items() if of == name)
+            self._graphs[name] = GraphWorkflow(self.compiled(msgspec.json.decode(row.body)))
+        return self._graphs[name]
 
 
 def check_replays(world: World, plan: Plan) -> dict[str, list[int]]:
@@ -41,11 +76,12 @@ def check_replays(world: World, plan: Plan) -> dict[str, list[int]]:
     """
     chance = Random(f"replay {plan.seed}")
     calls: dict[str, list[int]] = {}
+    around = _Around(world)
     for book in books_of(world):
         entries = [one.entry for one in book.written]
         if replay(entries).started_at is None:
             continue
-        calls[book.row.run_id] = _replay(world, book, entries, len(entries))
+        calls[book.row.run_id] = _replay(around, world, book, entries, len(entries))
         first = (
             max((n for n, entry in enumerate(entries) if isinstance(entry, RunResumed) and entry.retry), default=1) + 1
         )
@@ -55,14 +91,14 @@ def check_replays(world: World, plan: Plan) -> dict[str, list[int]]:
             if book.written[n].position != book.written[n - 1].position and replay(entries[:n]).started_at is not None
         ]
         for cut in chance.sample(cuts, min(PREFIXES, len(cuts))):
-            _replay(world, book, entries, cut)
+            _replay(around, world, book, entries, cut)
     return calls
 
 
-def _replay(world: World, book: Book, entries: list[AnyEntry], cut: int) -> list[int]:
+def _replay(around: _Around, world: World, book: Book, entries: list[AnyEntry], cut: int) -> list[int]:
     """Rebuild the body from the first `cut` entries, then let the others happen to it; what it said how to undo."""
     state = replay(entries)
-    program = _program(world, state, Records(entries[:cut]))
+    program = _program(around, world, state, Records(entries[:cut]))
     whole = Records(entries)
     calls: list[int] = []
     # A run that went by a change before it was there is replayed with the code of that time.
@@ -105,11 +141,16 @@ def _is_behind(book: Book, entries: list[AnyEntry], cut: int) -> bool:
     return replay(entries[:cut]).pause is not None or book.written[cut - 1].epoch != book.written[cut].epoch
 
 
-def _program(world: World, state: State, records: Records) -> FunctionProgram:
+def _program(around: _Around, world: World, state: State, records: Records) -> Program:
+    identity = Identity(state.run_id, state.workflow, state.parent, state.root)
+    given = msgspec.Raw(world.disk.content.blobs[state.input_blob]) if state.input_blob else state.input
+    if state.workflow not in _WORKFLOWS:
+        plan = around.graph(state.workflow).plan
+        return GraphProgram(plan, identity, given, around=around, records=records, on_change=state.on_change)
     return FunctionProgram(
         _WORKFLOWS[state.workflow],
-        Identity(state.run_id, state.workflow, state.parent, state.root),
-        msgspec.Raw(world.disk.content.blobs[state.input_blob]) if state.input_blob else state.input,
+        identity,
+        given,
         clock=lambda: 0,
         chance=Random(0),
         threads=ThreadPoolExecutor(1),  # no body here is synchronous: it never starts a thread
@@ -118,7 +159,7 @@ def _program(world: World, state: State, records: Records) -> FunctionProgram:
     )
 
 
-def _need_same_course(program: FunctionProgram, what: str) -> None:
+def _need_same_course(program: Program, what: str) -> None:
     if program.divergence is not None:
         raise Violation(f"{what} diverges: {program.divergence.explain()}")
     if program.deadlock:

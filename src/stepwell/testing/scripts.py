@@ -132,6 +132,12 @@ async def urgent(token: int, milliseconds: int = 0, failures: int = 0) -> int:
     return await work("urgent", token, milliseconds, failures)
 
 
+@task(retry=BRISK)
+async def blend(tokens: list[Any], milliseconds: int = 0, failures: int = 0) -> int:
+    """Make one token of several values, as nodes of graphs have them."""
+    return await work("blend", mix("tokens", *tokens), milliseconds, failures)
+
+
 TASKS = {each.name: each for each in (steady, flaky, hasty, narrow, keyed, urgent)}
 RETRIED = ("flaky", "narrow", "keyed", "urgent")
 

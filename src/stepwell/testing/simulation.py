@@ -26,7 +26,8 @@ from stepwell.model.ids import SECOND
 from stepwell.model.lifecycle import MEANING, RETRYABLE, SET_ASIDE, TERMINAL
 from stepwell.stores.protocol import RunRow
 from stepwell.testing import world
-from stepwell.testing.crowd import Wish, deed, listen, set_up
+from stepwell.testing.crowd import Wish, bring, deed, listen, set_up
+from stepwell.testing.facts import check_facts
 from stepwell.testing.drawing import Fault, Listener, Plan, Standing, Start, Visit, draw_plan
 from stepwell.testing.flowing import check_flow
 from stepwell.testing.hearing import hearing
@@ -64,6 +65,7 @@ def simulate(seed: int) -> Report:
             check_history(simulation.world, simulation.plan)
             calls = check_replays(simulation.world, simulation.plan)
             check_promises(simulation.world, simulation.plan, calls)
+            check_facts(simulation.world)
             check_flow(simulation.world, simulation.plan)
     except (Violation, NeverAtRest, OutOfTime) as broken:
         raise AssertionError(
@@ -193,10 +195,10 @@ class _Simulation:
 
     async def _start_at(self, app: Stepwell, start: Start) -> None:
         async with asyncio.timeout(None if start.patience is None else start.patience / SECOND):
+            target, given = (play, (start.script, start.token)) if start.graph is None else await bring(app, start)
             await app.start(
-                play,
-                start.script,
-                start.token,
+                target,
+                *given,
                 id=start.run_id,
                 durability=start.durability,
                 priority=start.priority,

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, cast
 
 from stepwell.authoring.context import AttemptContext, current, current_body
-from stepwell.authoring.task import Task
+from stepwell.authoring.task import AsyncTask, Task, TaskOptions
 from stepwell.authoring.workflow import Workflow
 from stepwell.engine.executor import Attempt
 from stepwell.engine.worker import Engine
@@ -65,7 +65,10 @@ class StandIns:
         return Process(self, engine, pool)
 
     def show(self, engine: Engine) -> None:
-        """Let the engine know all stand-ins for workflows."""
+        """Let the engine know all stand-ins for workflows, and those for tasks that graphs name and nobody has."""
+        for name in self._stubs:
+            if name != "*" and engine.graphs.task(name) is None:
+                engine.graphs.add_task(AsyncTask(_nobody, name, TaskOptions()))
         for workflow in self._workflows.values():
             engine.versions[workflow.name, workflow.label] = engine.workflows[workflow.name] = workflow
 
@@ -108,6 +111,10 @@ class Process:
         self._is_dead = True
         for attempt in self._attempts:
             attempt.cancelled = True
+
+
+async def _nobody(**_: object) -> None:
+    """A stub answers in its place."""
 
 
 async def _answer(attempt: Attempt, task: Task[..., Any], stub: Stub, *args: object, **kwargs: object) -> object:

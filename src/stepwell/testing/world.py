@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from stepwell.app import Stepwell
+from stepwell.authoring.registry import Registry
 from stepwell.engine.limits import Limits
 from stepwell.errors import StepwellError, StoreError
 from stepwell.model.entries import kind_of
@@ -22,12 +23,15 @@ from stepwell.stores.protocol import Append, Message, NewMessage, NewRun, RunRow
 from stepwell.stores.tables import Admission, NewEvent
 from stepwell.stores.tables import Event as StoredEvent
 from stepwell.testing.plots import QUEUES
-from stepwell.testing.scenes import has_change
-from stepwell.testing.scripts import bulky_child, echo, kid, play
+from stepwell.testing.scenes import book, has_change, make, talk, undo
+from stepwell.testing.scripts import TASKS, blend, bulky, bulky_child, echo, kid, play
 from stepwell.testing.unreliable import Disk, UnreliableStore
 from stepwell.testing.virtual import OutOfTime, SimLoop, VirtualClock, VirtualTime
 
 T = TypeVar("T")
+
+GRAPH_TASKS = (*TASKS.values(), blend, bulky, make, undo, talk, book)
+"""What nodes of simulated graphs may call."""
 
 BATCHES = 100_000
 """Batches of callbacks after which a simulation is given up; a thousand are usual."""
@@ -224,6 +228,7 @@ class Process:
         self.app = Stepwell(
             self.store,
             workflows=[play, kid, echo, bulky_child],
+            tasks=Registry(GRAPH_TASKS, entry_points=False),
             queues=QUEUES.values() if drive else (),
             drive=drive,
             limits=limits,

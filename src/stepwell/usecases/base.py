@@ -7,8 +7,10 @@ from random import Random
 
 import msgspec
 
+from stepwell.authoring.graph import GraphWorkflow
 from stepwell.authoring.registry import Registry
 from stepwell.engine.clock import Clock
+from stepwell.engine.graphs import keep_definition
 from stepwell.engine.worker import Engine
 from stepwell.errors import RequestRefused
 from stepwell.nodes.registry import NodeTypes
@@ -37,6 +39,13 @@ class UseCases:
         if self._engine is None:
             raise RequestRefused("this Stepwell does not drive runs: open it with `async with`, and drive=True")
         return self._engine
+
+    async def _keep_definition(self, graph: GraphWorkflow) -> None:
+        """What a graph's runs are made of must be in the store before there is one."""
+        if self._engine is not None:
+            await self._engine.graphs.keep(self.store, graph)
+        else:
+            await keep_definition(self.store, graph, self._clock.now())
 
     def _store_of(self, id: str) -> Store:
         return self._volatile if id in self._volatile.data.runs else self.store

@@ -11,7 +11,6 @@ import msgspec
 from stepwell.authoring.graph import GraphWorkflow, made
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow, workflow_of
-from stepwell.engine.graphs import keep_definition
 from stepwell.engine.queueing import put_queues
 from stepwell.engine.verbs import InputBody, VerbBody
 from stepwell.errors import RequestRefused, RunExists, RunNotFound, WorkflowNotFound, WrongStatus
@@ -194,13 +193,6 @@ class Starting(UseCases):
         if isinstance(workflow, GraphWorkflow) and workflow.own_queue is not None:
             await put_queues(self.store, (workflow.own_queue.row(),))  # nobody else may know its limits
         return await self.store.create(new)
-
-    async def _keep_definition(self, graph: GraphWorkflow) -> None:
-        """What a graph's runs are made of must be in the store before there is one."""
-        if self._engine is not None:
-            await self._engine.graphs.keep(self.store, graph)
-        else:
-            await keep_definition(self.store, graph, self._clock.now())
 
     async def _replace(self, made: Order, workflow: Workflow[..., Any], other: RunRow) -> RunRow:
         """Deal with the run that has the singleton's key."""

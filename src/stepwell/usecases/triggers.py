@@ -338,6 +338,8 @@ class Triggers(FlowControl):
         """Make a trigger, or bring the one of its name up to date; `begin` gives a new one's cursor."""
         if self._engine is not None and workflow is not None:
             self._engine.register(workflow)
+        if isinstance(workflow, GraphWorkflow):
+            await self._keep_definition(workflow)
         known = next((one for one in await self.store.triggers() if one.name == made.name), None)
         now = self._clock.now()
         if known is None:
@@ -353,6 +355,8 @@ class Triggers(FlowControl):
             )
         same = all(getattr(known, field) == getattr(made, field) for field in ("workflow", "spec", "input", "options"))
         if not same:
+            if made.kind == SCHEDULE and known.spec != made.spec:
+                known = await self._from_now_on(known, now)
             known = msgspec.structs.replace(
                 known,
                 workflow=made.workflow,
@@ -367,6 +371,14 @@ class Triggers(FlowControl):
         if paused is not None and paused != known.paused:
             await (self.pause_trigger(made.name) if paused else self.resume_trigger(made.name))
         return await self.trigger(made.name)
+
+    async def _from_now_on(self, known: TriggerRow, now: int) -> TriggerRow:
+        """Let what a schedule has said so far count as dealt with: what it says next must not fire for the past."""
+        while known.cursor < now:
+            if await self.store.advance(known.name, seen=known.cursor, cursor=now, next_at=known.next_at):
+                return msgspec.structs.replace(known, cursor=now)
+            known = await self.trigger(known.name)
+        return known
 
     async def _put_standing(self, row: TriggerRow, plan: Schedule | None, workflow: Workflow[..., Any]) -> None:
         """Put a trigger that a definition stands for; one of its name and kind goes on from where it is."""

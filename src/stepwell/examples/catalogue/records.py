@@ -126,6 +126,14 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """What came of one product: what is exported of it, and the shape of its drawing."""
+
+    row: Row
+    shape: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The workflow's result. `dropped` counts what could not be processed by error, `files` are the exported ones."""
 

@@ -15,6 +15,7 @@ from stepwell.examples.catalogue.records import (
     Dropped,
     Features,
     Listing,
+    Looked,
     NotFound,
     Product,
     Row,
@@ -81,9 +82,29 @@ def export_results(
     return export.export_all(rows, found, score, dropped, folder / IMAGES, folder / RESULTS, order.sheet_groups)
 
 
+# -- for the graph, whose map gives a list with nothing in the place of what failed; its expressions could put that into
+#    other forms too, at three times the memory
+
+
+@task(executor="process", timeout="10m")
+def similar_products(products: list[Looked | None]) -> Similar:
+    """`find_similar` among the products that could be processed."""
+    known = [one for one in products if one is not None]
+    return similar.find_groups([one.row.number for one in known], [one.shape for one in known])
+
+
+@task(executor="process", timeout="5m")
+def export_products(
+    products: list[Looked | None], found: Similar, score: Score, dropped: list[Dropped], order: CatalogueInput
+) -> list[str]:
+    """`export_results` of the products that could be processed."""
+    rows = [one.row for one in products if one is not None]
+    return export_results(rows, found, score, dropped, order)
+
+
 @task
 async def count_dropped(dropped: list[Dropped]) -> dict[str, int]:
-    """How many could not be processed, by error; for the graph, whose expressions make no keys from data."""
+    """How many could not be processed, by error; expressions make no keys from data."""
     return dict(Counter(one.error for one in dropped))
 
 

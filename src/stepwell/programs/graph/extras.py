@@ -91,6 +91,14 @@ class Extras:
         """
         _complain(node.output_schema, output, f"the output of node {node.id}")
 
+    def check_input(self, given: object) -> None:
+        """See that the run's input fits the definition's schema.
+
+        Raises:
+            GraphError: it does not.
+        """
+        _complain(self._plan.definition.input, given, "the input of the run")
+
     def check_result(self, output: object) -> None:
         """See that the run's result fits the definition's schema.
 
@@ -137,6 +145,6 @@ def _text(value: object) -> bytes:
 
 
 def _complain(schema: Any, value: object, what: str) -> None:  # Any: JSON
-    problems = schema_problems(schema, value)
+    problems = [] if schema is None else schema_problems(schema, value)
     if problems:
         raise GraphError(f"{what} does not fit its schema: " + "; ".join(map(str, problems)))

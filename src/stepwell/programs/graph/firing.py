@@ -68,7 +68,7 @@ class Firing:
             return
         if not self.was_delayed:
             if node.condition is not None and not self._holds(node.condition):
-                frame.record_skip(node, "its condition is false")
+                frame.record_skip(node, "its condition is false", self.path)
                 self.end(None, ())
                 return
             if node.delay is not None:

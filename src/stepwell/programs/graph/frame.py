@@ -218,10 +218,12 @@ class Frame:
                 self._let_go(node)
         self._tell_all(node, ())
 
-    def record_skip(self, node: PlanNode, reason: str) -> None:
-        """Journal that a node does not run."""
-        occurrence = self.fired.get(node.index, 0) + (not reason)
-        self.program.record(StepSkipped(at=0, path=StepPath(self.links, node.id, occurrence or 1), reason=reason))
+    def record_skip(self, node: PlanNode, reason: str, path: StepPath | None = None) -> None:
+        """Journal that a node does not run; with `path` it is that firing of it which does not."""
+        if path is None:
+            occurrence = self.fired.get(node.index, 0) + (not reason)
+            path = StepPath(self.links, node.id, occurrence or 1)
+        self.program.record(StepSkipped(at=0, path=path, reason=reason))
 
     def _tell_all(self, node: PlanNode, ports: tuple[str, ...]) -> None:
         edges = self.body.edges
@@ -309,7 +311,7 @@ class Frame:
         if milestone is None:
             return False
         if milestone.before >= 0 and milestone.before in self.began:
-            self.record_skip(firing.node, "its milestone has passed")
+            self.record_skip(firing.node, "its milestone has passed", firing.path)
             firing.end(None, ())
             return True
         if milestone.after < 0 or milestone.after in self.left_by:
@@ -392,7 +394,7 @@ class Frame:
         if self.held:
             firing = self.held.pop(0)
             self.work += 1
-            self.record_skip(firing.node, "its milestone was never reached")
+            self.record_skip(firing.node, "its milestone was never reached", firing.path)
             firing.end(None, ())
             return True
         if not self.body.has_general:

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import msgspec
 
@@ -152,7 +152,9 @@ class GraphProgram:
         self.now = at
         try:
             given = msgspec.json.decode(self._input) if bytes(self._input) else {}
-            env = {name: value for name in self.plan.definition.env if (value := self.around.environ(name)) is not None}
+            env = self._environment()
+            if self.identity.parent is not None:  # of others it was checked when they were started
+                self._extras.check_input(given)
             event = msgspec.json.decode(self._event) if bytes(self._event) else None
             self.globals = Globals(given, self._variables, env, self.plan.definition.secrets, self.identity, event)
             for name, first in self.plan.vars.items():
@@ -166,6 +168,24 @@ class GraphProgram:
             self._fail(error)
             return
         self._turn()
+
+    def _environment(self) -> dict[str, str]:
+        """The declared variables as they were when the run began; those that were not set then, as they are now.
+
+        Were they read anew by each body, a variable that another deployment changes would change the past.
+        """
+        known: dict[str, str] = {}
+        if not self.plan.definition.env:
+            return known
+        path = StepPath((), "env", 1)
+        while (recorded := self.recorded.value(path)) is not None:
+            known |= msgspec.json.decode(recorded.payload)
+            path = StepPath((), "env", cast("int", path.occurrence) + 1)
+        missing = (name for name in self.plan.definition.env if name not in known)
+        new = {name: value for name in missing if (value := self.around.environ(name)) is not None}
+        if new:
+            self.ask(RecordValue(path=path, value="env", payload=encoded(new, path)))
+        return known | new
 
     def deliver(self, delivery: Delivery, payload: msgspec.Raw) -> None:
         """Run the turn in which this outcome reaches the graph."""

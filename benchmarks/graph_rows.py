@@ -1,0 +1,85 @@
+"""The rows about graphs; `python -m benchmarks graphs` measures them beside `chain` and `many`, their yardsticks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.budgets import Budget, Row, Sample
+
+YARDSTICKS = ("chain", "many")
+"""What functions do in the same minute on the same machine."""
+
+
+def _figure(name: str, factor: float = 1.0) -> Callable[[Sample], float]:
+    return lambda sample: sample.figures[name] * factor
+
+
+FLAT = Budget("a node costs the same in any graph", lambda sample: 0.0, 0.0)
+"""Nothing is promised of the time itself; the verdict is that of the largest size beside the smallest."""
+
+
+def _shape(name: str, title: str) -> Row:
+    return Row(
+        name=name,
+        title=title,
+        function=name.replace("-", "_"),
+        sizes=(100, 1000, 10_000),
+        shown=_figure("seconds"),
+        unit="s",
+        budget=FLAT,
+        notes=(
+            ("nodes", _figure("nodes_per_second"), "{:,.0f} a second"),
+            ("compiled in", _figure("compile_seconds", 1e3), "{:,.0f} ms"),
+            ("of that a node", _figure("compile_node_seconds", 1e6), "{:.0f} µs"),
+            ("peak memory", _figure("peak_megabytes"), "{:.0f} MB"),
+        ),
+        repeats=3,
+    )
+
+
+GRAPH_ROWS: tuple[Row, ...] = (
+    _shape("graph-chain", "chain of 10,000 nodes, memory store"),
+    _shape("graph-chain-sqlite", "… SQLite FULL"),
+    _shape("graph-fan", "one node, then 9,999 at once, memory store"),
+    _shape("graph-fan-sqlite", "… SQLite FULL"),
+    _shape("graph-random", "random graph of 10,000 nodes, memory store"),
+    _shape("graph-random-sqlite", "… SQLite FULL"),
+    Row(
+        name="graph-pipeline",
+        title='20,000 messages through four pure nodes each, `durability="memory"`',
+        function="graph_pipeline",
+        sizes=(20_000,),
+        shown=_figure("messages_per_second"),
+        unit="messages/s",
+        notes=(("peak memory", _figure("peak_megabytes"), "{:.0f} MB"),),
+        repeats=3,
+    ),
+    Row(
+        name="graph-map",
+        title="map of three nodes over 10,000 items in one run, SQLite FULL",
+        function="graph_map",
+        sizes=(2500, 10_000),
+        shown=_figure("seconds"),
+        unit="s",
+        budget=Budget("linear; < 100 MB", _figure("peak_megabytes"), 100.0),
+        notes=(
+            ("nodes", _figure("nodes_per_second"), "{:,.0f} a second"),
+            ("peak memory", _figure("peak_megabytes"), "{:.0f} MB"),
+        ),
+        repeats=3,
+    ),
+    Row(
+        name="graph-instances",
+        title="56 scientific workflows (WfInstances) at once, SQLite FULL",
+        function="graph_instances",
+        sizes=(56,),
+        shown=_figure("tasks_per_second"),
+        unit="tasks/s",
+        notes=(
+            ("tasks", _figure("tasks"), "{:,.0f}"),
+            ("compiled in", _figure("compile_seconds"), "{:.1f} s"),
+            ("peak memory", _figure("peak_megabytes"), "{:.0f} MB"),
+        ),
+        repeats=3,
+    ),
+)
