@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import msgspec
 
-from stepwell.engine.frames import Frames, Kind, frame
+from stepwell.engine.frames import Frames, Kind, frame, header
 
 _PATH = """\
 import sys
@@ -29,6 +29,8 @@ _BOOT = """\
 from stepwell.engine.childmain import main
 main({lifeline})
 """
+_SLICE = 256 * 1024
+"""Bytes of an envelope that are handed to the pipe at a time: what the process has not read yet is copied there."""
 _DRAIN_SECONDS = 1.0
 """How long the pipe of an ended process is read for an answer: a process it forked may hold the pipe open for ever."""
 _KILL_SECONDS = 5.0
@@ -90,6 +92,7 @@ class Child(asyncio.SubprocessProtocol):
         self._answer: asyncio.Future[bytes | None] = self._loop.create_future()  # the first one is READY
         self._on_note: Callable[[bytes], asyncio.Future[None] | None] | None = None
         self._holds = 0
+        self._room: asyncio.Future[None] | None = None
         self._lifeline: int | None = None
         self._pipe_ended = False
         self._quitting = False
@@ -137,8 +140,8 @@ class Child(asyncio.SubprocessProtocol):
         self.begun = False
         if self.exited.done():
             return None
-        self._write(frame(Kind.ENVELOPE, envelope))
         try:
+            await self._send(envelope)
             return await self._answer
         finally:
             self._on_note = None
@@ -198,6 +201,16 @@ class Child(asyncio.SubprocessProtocol):
         else:
             self._loop.call_later(_DRAIN_SECONDS, self._kill)
 
+    def pause_writing(self) -> None:
+        """The process does not read as fast as it is written to."""
+        self._room = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """It has read what there was."""
+        if self._room is not None:
+            self._room.set_result(None)
+            self._room = None
+
     def process_exited(self) -> None:
         """The process has ended; an answer may still be in the pipe."""
         code = self._transport.get_returncode()
@@ -211,7 +224,19 @@ class Child(asyncio.SubprocessProtocol):
 
     # -----------------------------------------------------------------------------------------------------------
 
-    def _write(self, data: bytes) -> None:
+    async def _send(self, envelope: bytes) -> None:
+        """Write an envelope, a large one slice by slice: megabytes would stand in memory three times otherwise."""
+        if len(envelope) <= _SLICE:
+            self._write(frame(Kind.ENVELOPE, envelope))
+            return
+        self._write(header(Kind.ENVELOPE, len(envelope)))
+        for at in range(0, len(envelope), _SLICE):
+            self._write(memoryview(envelope)[at : at + _SLICE])
+            if self._room is not None:
+                waits: list[asyncio.Future[Any]] = [self._room, self.exited]  # Any: of different results
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+
+    def _write(self, data: bytes | memoryview) -> None:
         pipe = cast("asyncio.WriteTransport | None", self._transport.get_pipe_transport(0))  # it is standard input
         if pipe is not None and not pipe.is_closing():
             pipe.write(data)

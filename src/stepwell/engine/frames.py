@@ -31,17 +31,22 @@ class Kind(IntEnum):
     """From the child: the attempt has ended."""
 
 
+def header(kind: Kind, length: int) -> bytes:
+    """Return what stands before a body of so many bytes."""
+    return _HEADER.pack(length, kind)
+
+
 def frame(kind: Kind, body: bytes = b"") -> bytes:
     """Return the frame as bytes."""
-    return _HEADER.pack(len(body), kind) + body
+    return header(kind, len(body)) + body
 
 
 def read_frame(pipe: BinaryIO) -> tuple[Kind, bytes] | None:
     """Block until a whole frame has come; None at the end of the pipe, also in the middle of a frame."""
-    header = pipe.read(_HEADER.size)
-    if len(header) < _HEADER.size:
+    first = pipe.read(_HEADER.size)
+    if len(first) < _HEADER.size:
         return None
-    length, kind = _HEADER.unpack(header)
+    length, kind = _HEADER.unpack(first)
     body = pipe.read(length)
     return (Kind(kind), body) if len(body) == length else None
 

@@ -207,7 +207,8 @@ class Graphs(Compiling):
 
     async def _let_go_on(self, names: Sequence[str]) -> None:
         """Resume the runs that were set aside because a workflow was missing that is there now."""
-        await let_go_on(self._engine, [lack_of_workflow(name) for name in names], "its workflow is there now")
+        lacks = [lack_of_workflow(name) for name in names]
+        await self._engine.insist(lambda: let_go_on(self._engine, lacks, "its workflow is there now"))
 
     def add_task(self, task: Task[..., Any]) -> None:  # Any: whatever it returns
         """Let graphs call a task."""

@@ -202,6 +202,11 @@ class Performance:
             return "it is no graph"
         return self._program.cannot_patch(definition)
 
+    def lacks_for(self, definition: bytes) -> bool:
+        """Whether the program must be made anew to go on under a changed definition."""
+        program = self._program
+        return program is not None and not isinstance(program, FunctionProgram) and program.lacks_for(definition)
+
     def advance(self) -> None:
         """Let the program move until it waits, one delivery a turn."""
         program, state = self._program, self._runner.state

@@ -173,8 +173,11 @@ class VerbDesk:
             raise WrongStatus(f"run {runner.run_id} cannot be patched: {refusal}")
         inline, blob = runner.ledger.stow(body.definition)
         fact = DefinitionPatched(at=0, definition=inline, definition_blob=blob, digest=body.digest, by=by)
+        must_reload = runner.body.lacks_for(bytes(body.definition))
         for entry in runner.apply(RecordFact(msgspec.structs.replace(fact, reason=body.reason))):
-            if isinstance(entry, DefinitionPatched):
+            if must_reload:
+                runner.body.must_reload = True
+            elif isinstance(entry, DefinitionPatched):
                 runner.body.deliver_later(entry, body.definition)
 
     def cancel(self, command: RequestCancel) -> None:

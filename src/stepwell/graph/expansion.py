@@ -37,7 +37,6 @@ def compile_expansion(
     if result is not None:
         data["result"] = result
     body = parse_body(data, Places(), types, findings, tasks)
-    findings.check("the sub-graph")
     return compile_body(body, Surroundings(definition=plan.definition, names=around), types, None, findings=findings)
 
 

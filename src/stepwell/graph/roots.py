@@ -24,7 +24,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "loop": ("index", "iteration", "item", "currentItem", "total", "last"),
     "map": ("index", "total", "item", "currentItem"),
     "parallel": ("index", "total", "item", "currentItem"),
-    "run": ("id", "workflow", "parent", "root"),
+    "run": ("id", "workflow", "parent", "root", "now"),
     "error": (),
     "item": (),
 }

@@ -15,6 +15,7 @@ from stepwell.graph.definition import BodyDef, Json, NodeDef
 from stepwell.graph.homes import Where
 from stepwell.graph.problems import Place
 from stepwell.graph.saying import Say
+from stepwell.nodes.parts.rules import READS_CLOCK
 from stepwell.nodes.protocol import NodeType
 
 Moment: TypeAlias = Literal["fire", "join", "end", "before", "undo"]
@@ -126,6 +127,8 @@ class _Compiler:
 
     def _condition(self, key: str, source: Json, moment: Moment) -> Condition | None:
         found: Condition | None = self._try("bad-condition", key, lambda: compile_condition(source))
+        if found is not None and found.uses_clock:
+            self.say.error("reads-clock", self.node.at(key), f"{self.node.id}: {READS_CLOCK}")
         if found is not None:
             forgives = moment == "join" and isinstance(source, dict)
             self.uses += [Use(one, self.node, key, self.where, moment, forgives) for one in found.references]

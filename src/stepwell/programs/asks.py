@@ -214,6 +214,11 @@ class Asks:
         pending.future = future
         self.requests.append(CancelChild(path))
 
+    def end_child(self, path: StepPath) -> None:
+        """Ask for the end of the child run at `path`; who waits for its outcome goes on waiting."""
+        if path in self._pending and not self.closed:
+            self.requests.append(CancelChild(path))
+
     def wait(self, request: StartWait, pending: Pending, now: int = 0) -> StepPath:
         """Begin to wait, or take the record of the wait; returns the path under which its outcome will come.
 

@@ -13,6 +13,7 @@ from stepwell.model.entries import (
     InputWithdrawn,
     NodePassed,
     RunCancelled,
+    RunCancelRequested,
     RunFailed,
     RunResumed,
     ScopeClosed,
@@ -69,6 +70,7 @@ def check_facts(world: World) -> None:
         _check_once(book)
         _check_scopes(book)
         _check_undoing(book, shape)
+        _check_retries(book)
 
 
 @dataclass
@@ -338,6 +340,29 @@ def _check_undoing(book: Book, shape: _Shape) -> None:
                 saga = sagas[None]
                 stopped = isinstance(entry, RunFailed) and entry.undoing
                 need(stopped or not saga.done, f"{where} ends the run, and {saga.done} is not undone")
+            case _:
+                pass
+
+
+def _check_retries(book: Book) -> None:
+    """A run goes on only if nothing was undone since what is taken back: what was undone would count as done."""
+    failed: dict[StepPath, int] = {}
+    cancelled = 0
+    undone = 0
+    for one in book.written:
+        match one.entry:
+            case StepStarted() if one.entry.step == "compensation":
+                undone = one.seq
+            case StepFailed() if one.entry.retry_at is None:
+                failed[one.entry.path] = one.seq
+            case RunCancelRequested():
+                cancelled = cancelled or one.seq
+            case RunResumed() if one.entry.retry and not one.entry.undoing:
+                taken_back = [failed[path] for path in one.entry.retried if path in failed]
+                since = min([*taken_back, *([cancelled] if cancelled else [])], default=one.seq)
+                what = f"{book.name}: entry {one.seq} goes on from {since}, and entry {undone} has undone something"
+                need(undone < since, what)
+                cancelled = 0
             case _:
                 pass
 

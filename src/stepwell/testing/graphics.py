@@ -8,7 +8,7 @@ limits: what they come to nobody knows, and all promises hold for them too.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeAlias
@@ -47,7 +47,7 @@ def draw_graph(chance: Random, name: str, *, may_have_kids: bool = True, is_sure
     if may_have_kids and chance.random() < 0.25:
         kids = (draw_graph(chance, f"{name}-kid", may_have_kids=False, is_sure=sure),)
     drawing = _Drawing(chance, sure, kids)
-    body = drawing.body(chance.randint(2, 14 if may_have_kids else 6), ("input.token",), (), 0)
+    body = drawing.body(chance.randint(2, 14 if may_have_kids else 6), ("input.token",), (), 0, makes=chance.random() < 0.3)
     definition = {
         "stepwell": 1,
         "id": name,
@@ -133,14 +133,20 @@ class _Drawing:
         *,
         is_safe: bool = False,
         has_lock: bool = False,
+        makes: bool = False,
     ) -> Json:
         """Nodes of about `budget` steps, and a last one that takes what they have come to."""
         body, place = _Body(), _Place(base, reads, depth, is_safe, has_lock)
+        for _ in range(self.chance.choice((0, 0, 1, 2)) if makes else 0):
+            self._node(body, place, 1, self._made)
         while budget > 0:
             share = self.chance.randint(1, max(1, min(budget, 6)))
             self._node(body, place, share)
             budget -= share
         last = self._last(body, place)
+        if makes and not is_safe and self._maybe(0.3):  # what was made is undone
+            inputs = {"token": self._number(place), "milliseconds": self._time(), "failures": ALWAYS}
+            body.nodes[self._id("steady")] = {"task": "steady", "inputs": inputs, "needs": [{"from": last}]}
         drawn: Json = {"nodes": body.nodes, "result": f"{{{{ {last} ?? null }}}}"}
         if body.edges:
             drawn["edges"] = body.edges
@@ -158,7 +164,9 @@ class _Drawing:
         body.nodes[id] = {"task": "blend", "inputs": {"tokens": tokens}} | _needs(sources)
         return id
 
-    def _node(self, body: _Body, place: _Place, share: int) -> None:
+    def _node(
+        self, body: _Body, place: _Place, share: int, leaf: Callable[[_Body, _Place], None] | None = None
+    ) -> None:
         sources = self._sources(body)
         join = self._join(body, place, sources)
         kind = str(join.get("join", "all")) if not isinstance(join.get("join"), dict) else "first"
@@ -168,11 +176,11 @@ class _Drawing:
         known = set(body.nodes)
         if share > 1 and place.depth < 3:
             self._box(body, here, share)
-        elif self._maybe(0.08) and len(sources) <= 1 and not place.is_safe:
+        elif leaf is None and self._maybe(0.08) and len(sources) <= 1 and not place.is_safe:
             self._cycle(body, here, sources)
             return
         else:
-            self._leaf(body, here)
+            (leaf or self._leaf)(body, here)
         (id,) = set(body.nodes) - known
         node = body.nodes[id]
         node |= _needs(sources) | join
@@ -209,14 +217,16 @@ class _Drawing:
         ids = {id for id, _ in sources}
         kinds = ("all",) * 6 + ("all_strict", "any", "any", "general", "each", "first", "first")
         kind = self.chance.choice(kinds if len(ids) == len(sources) else ("all", "any", "general"))
-        if kind == "all":
+        origins = [body.ancestors({id}) for id in ids]
+        is_apart = sum(map(len, origins)) == len(set().union(*origins))  # else one may exclude another
+        if kind == "all" or (kind == "all_strict" and not is_apart):
             return {}
         if kind != "first":
             return {"join": kind}
         rest = self.chance.choice(("ignore", "block"))
         if self._maybe(0.5) and not (body.ancestors(ids) & body.shaky and self.wants_sure):
             rest = "cancel"
-        return {"join": {"first": self.chance.randint(1, len(sources)), "rest": rest}}
+        return {"join": {"first": self.chance.randint(1, len(sources) if is_apart else 1), "rest": rest}}
 
     def _settled_by(self, body: _Body, sources: set[str], kind: str) -> frozenset[str]:
         """What is settled when a node begins that waits for all these, or for one of them."""
@@ -269,9 +279,13 @@ class _Drawing:
         if shaky:
             body.shaky.add(id)
 
-    def _task(self, body: _Body, place: _Place) -> None:
+    def _made(self, body: _Body, place: _Place) -> None:
+        """A step that may have to be undone."""
+        self._task(body, place, "make")
+
+    def _task(self, body: _Body, place: _Place, name: str = "") -> None:
         chance = self.chance
-        name = chance.choice(_TASKS)
+        name = name or chance.choice(_TASKS)
         if name == "hasty" and self.wants_sure:
             name = "flaky"
         if name == "hasty":
@@ -437,7 +451,7 @@ class _Drawing:
     def _box(self, body: _Body, place: _Place, share: int) -> None:
         getattr(self, f"_{self.chance.choice(self._boxes)}")(body, place, share)
 
-    def _inner(self, place: _Place, budget: int, *base: str, is_safe: bool = False, has_lock: bool = False) -> Json:
+    def _inner(self, place: _Place, budget: int, *base: str, is_safe: bool = False, **options: bool) -> Json:
         reads = tuple(self.chance.sample(place.reads, min(len(place.reads), 2)))
         return self.body(
             max(1, budget),
@@ -445,7 +459,8 @@ class _Drawing:
             reads,
             place.depth + 1,
             is_safe=place.is_safe or is_safe,
-            has_lock=place.has_lock or has_lock,
+            has_lock=place.has_lock or options.get("has_lock", False),
+            makes=options.get("makes", False),
         )
 
     def _failing(self, body: _Body, id: str, node: Json, inner: Collection[Json], *reads: Read) -> None:
@@ -547,7 +562,7 @@ class _Drawing:
             self.is_sure = False
             given["cancel_on"] = {"signal": SIGNALS[1]}
             ports = (*ports, "cancelled")
-        given["do"] = self._inner(place, share, has_lock=has_lock)
+        given["do"] = self._inner(place, share - 1, has_lock=has_lock, makes=True)
         self._failing(body, id, {"scope": given}, [given["do"]], (id, True))
         if len(ports) > 1:
             body.ports[id] = (*ports, *(port for port in body.ports[id] if port not in ports))

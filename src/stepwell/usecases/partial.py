@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -35,7 +35,7 @@ from stepwell.usecases.history import History
 
 if TYPE_CHECKING:
     from stepwell.graph.dirty import Dirty
-    from stepwell.graph.plan import Plan
+    from stepwell.graph.plan import Plan, PlanBody
 
 _FACTS = NodePassed | StepSkipped | ScopeOpened | ScopeClosed | ValueRecorded
 
@@ -116,13 +116,14 @@ class Partial(History):
         Args:
             id: the run.
             nodes: a mapping from ids to nodes, or a list of nodes, as in a definition. They go into the run's own
-                body. Those whose `needs` are done begin at once.
+                body. Those whose `needs` are done begin at once. Where they refer to outputs that nobody needed any more,
+                attempts in flight are begun again, as after a crash.
             edges: further edges, from old nodes too; none may lead to a node that has begun or was skipped.
             by, reason: who asks and why, for the journal.
 
         Raises:
             RunNotFound, WrongStatus: there is no such run, or it has ended.
-            RequestRefused: it is no run of a graph.
+            RequestRefused: it is no run of a graph, or an edge leads to a node that has begun.
             InvalidDefinition: with these nodes the definition has problems.
         """
         from stepwell.graph.expansion import grown
@@ -132,6 +133,12 @@ class Partial(History):
         plan = await self._plan_of(state)
         data = grown(plan.definition, nodes, edges)
         new = made(data, self.types, self.registry if self._engine is not None else None)
+        begun = _begun([stored.entry for stored in await self.entries(id)])
+        for node in _with_new_ins(plan.body, new.body):
+            if node in begun:
+                raise RequestRefused(
+                    f"run {id}: node {node} has begun, or was skipped, already: nothing new can come before it"
+                )
         body = PatchBody(msgspec.Raw(msgspec.json.encode(new.definition.canonical)), new.definition.digest, reason)
         await self._post(id, "patch", "", msgspec.json.encode(body), by, "")
 
@@ -152,6 +159,20 @@ class Partial(History):
                 else str(WorkflowNotFound(f"workflow {state.workflow} has no version {version!r}"))
             )
         return made(msgspec.json.decode(row.body), self.types)
+
+
+def _begun(entries: Iterable[AnyEntry]) -> set[str]:
+    """The nodes of a run's own body that have begun, or were skipped, as far as the journal says."""
+    paths = [path for entry in entries if (path := getattr(entry, "path", None)) is not None]
+    return {path.scope[0][0].partition(".")[0] if path.scope else path.name for path in paths}
+
+
+def _with_new_ins(old: PlanBody, new: PlanBody) -> Iterator[str]:
+    """The nodes of a body to which edges lead in the new one that the old one has not."""
+    known = {(edge.source, edge.port, edge.target, edge.back) for edge in old.edges}
+    for edge in new.edges:
+        if (edge.source, edge.port, edge.target, edge.back) not in known and edge.target < len(old.nodes):
+            yield old.nodes[edge.target].id
 
 
 def step_path(text: str) -> StepPath:

@@ -127,10 +127,20 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What came of one product: what is exported of it, and the shape of its drawing."""
+    """What came of one product: a `Row` of what is exported, and the shape of its drawing."""
 
-    row: Row
+    number: int
+    name: str
+    price: int
+    ink: str
+    paper: str
+    dhash: str
     shape: str
+
+    @property
+    def row(self) -> Row:
+        """What is exported."""
+        return Row(self.number, self.name, self.price, self.ink, self.paper, self.dhash)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def export_results(
 def similar_products(products: list[Looked | None]) -> Similar:
     """`find_similar` among the products that could be processed."""
     known = [one for one in products if one is not None]
-    return similar.find_groups([one.row.number for one in known], [one.shape for one in known])
+    return similar.find_groups([one.number for one in known], [one.shape for one in known])
 
 
 @task(executor="process", timeout="5m")

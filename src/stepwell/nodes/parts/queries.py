@@ -67,7 +67,7 @@ def check_logic(rule: Any, sees_names: bool) -> None:  # Any: JSON
     if not facts["deterministic"]:
         raise ExpressionError(
             f"the rule {shown(rule)} reads the clock or chance ({', '.join(facts['operators'])}): it would give "
-            "something else each time; give it the value as data"
+            'something else each time; use {"var": "run.now"}, the time as the journal has it'
         )
 
 

@@ -52,13 +52,22 @@ def _value(source: bytes) -> Value:
 
     return compile_value(msgspec.json.decode(source))
 
+READS_CLOCK = (
+    'the rule reads the clock or chance, and would say something else when the run is rebuilt: use {"var": "run.now"}, '
+    "the time as the journal has it, or let a task say"
+)
+"""What is wrong with a condition that asks for the time by itself."""
+
 
 def check_condition(source: Any, setting: str, say: Say) -> None:  # Any: JSON
     """Say what is wrong with a condition, if anything is."""
     try:
-        condition(source)
+        found = condition(source)
     except DefinitionError as error:
         say(setting, str(error))
+    else:
+        if found.uses_clock:
+            say(setting, READS_CLOCK)
 
 
 def check_value(source: Any, setting: str, say: Say) -> None:  # Any: JSON

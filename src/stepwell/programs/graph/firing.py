@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stepwell.errors import ControlFlow, GraphError
@@ -22,7 +23,20 @@ if TYPE_CHECKING:
 class Firing:
     """A node that runs in a frame. `path` is where its step stands; `open` is what it waits for."""
 
-    __slots__ = ("container", "frame", "has_left", "is_over", "lock", "node", "open", "path", "phase", "was_delayed")
+    __slots__ = (
+        "_after",
+        "container",
+        "frame",
+        "has_left",
+        "is_over",
+        "lock",
+        "node",
+        "open",
+        "outlasts",
+        "path",
+        "phase",
+        "was_delayed",
+    )
 
     def __init__(self, frame: Frame, node: PlanNode, path: StepPath) -> None:
         self.frame = frame
@@ -30,6 +44,8 @@ class Firing:
         self.path = path
         self.open: dict[StepPath, bool] = {}  # whether it is a wait
         self.container: Container | None = None
+        self.outlasts: StepPath | None = None  # the child run that it does not end before
+        self._after: Callable[[], None] | None = None
         self.lock = ""
         self.phase = 0
         self.is_over = False
@@ -208,7 +224,23 @@ class Firing:
                 self.frame.program.asks.withdraw(path)
             if self.open:
                 return
-        self.give_up()
+        self.outlast(self.give_up)
+
+    def outlast(self, then: Callable[[], None]) -> None:
+        """Do something that ends the node: at once, or when the child run has ended that it is to wait for."""
+        if self.outlasts is None or self.outlasts not in self.open:
+            then()
+            return
+        is_asked, self._after = self._after is not None, then
+        if not is_asked:
+            self.frame.program.asks.end_child(self.outlasts)
+
+    def outlasted(self) -> bool:
+        """The child run has ended; whether that was only waited for."""
+        after, self._after = self._after, None
+        if after is not None:
+            after()
+        return after is not None
 
     def give_up(self) -> None:
         """The node ends without an outcome."""

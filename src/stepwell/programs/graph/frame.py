@@ -259,7 +259,7 @@ class Frame:
         node = firing.node
         if ports:
             self.left_by[node.index] = ports
-            if node.keeps or keep:
+            if node.keeps or keep or self.keeps_all:
                 self.outputs[node.id] = output
         try:
             self._tell_all(node, ports)
@@ -430,6 +430,8 @@ class Frame:
 
     def _let_go(self, reader: PlanNode) -> None:
         """A node has ended: what it was the last to look up is let go."""
+        if self.keeps_all:
+            return
         for index in reader.reads:
             node = self.body.nodes[index]
             if node.readers:
@@ -445,14 +447,18 @@ class Frame:
             begun = edge.target in self.fired or edge.target in self.skipped
             if _key(edge) not in old and edge.target < len(self.body.nodes) and begun:
                 return f"node {target.id} has begun, or was skipped, already: nothing new can come before it"
-        for node in body.nodes[len(self.body.nodes) :]:
-            gone = [index for index in node.reads if index in self.left_by and body.nodes[index].id not in self.outputs]
-            if gone:
-                return (
-                    f"node {node.id} refers to {body.nodes[gone[0]].id}, whose output nobody needed any more and was "
-                    "let go: only a node with output: {retain: run} keeps it for later"
-                )
         return ""
+
+    def has_let_go(self, body: PlanBody) -> bool:
+        """Whether a new node of this body looks up what was let go: only the journal has it."""
+        new = body.nodes[len(self.body.nodes) :]
+        wanted = {index for node in new for index in node.reads if index in self.left_by}
+        return any(body.nodes[index].id not in self.outputs for index in wanted)
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether nodes are to come, by a patch, that may look up what no other does."""
+        return self.outer is None and self.program.is_to_be_patched
 
     def fired_or_skipped(self) -> set[int]:
         """The nodes that are done and were left by no port."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 
 from stepwell.authoring.context import Identity
 from stepwell.model.codec import content_hash
@@ -13,7 +14,8 @@ class Globals:
 
     A secret is a marker until an attempt is made: only there is it replaced, so it is in no journal. The marker of a
     secret holds a digest of the run's id, so that data cannot contain it by guessing. `event` is what started the run,
-    if an event did; its data is the run's input.
+    if an event did; its data is the run's input. `clock` gives the time of the turn, in microseconds: `run.now` is the
+    journal's time, and the same on every replay.
     """
 
     def __init__(
@@ -24,6 +26,8 @@ class Globals:
         secrets: Iterable[str],
         who: Identity,
         event: Mapping[str, object] | None = None,
+        *,
+        clock: Callable[[], int],
     ) -> None:
         self.variables = variables
         self._input = input
@@ -32,8 +36,9 @@ class Globals:
             "var": variables,
             "env": dict(env),
             "secret": {name: marker(who.run_id, name) for name in secrets},
-            "run": {"id": who.run_id, "workflow": who.workflow, "parent": who.parent, "root": who.root},
         }
+        self._run = {"id": who.run_id, "workflow": who.workflow, "parent": who.parent, "root": who.root}
+        self._clock = clock
         if event is not None:
             self._roots["event"] = {"data": input, **event}
 
@@ -43,6 +48,8 @@ class Globals:
         Raises:
             LookupError: nothing has it.
         """
+        if root == "run":
+            return {**self._run, "now": _written(self._clock())}
         if root in self._roots:
             return self._roots[root]
         if root == "event":
@@ -55,3 +62,10 @@ class Globals:
 def marker(run_id: str, name: str) -> str:
     """What stands for a secret wherever it may be written down."""
     return f"[secret {name} {content_hash(f'{run_id}/{name}'.encode())[:16]}]"
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _written(at: int) -> str:
+    return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="milliseconds").replace("+00:00", "Z")

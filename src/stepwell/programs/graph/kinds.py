@@ -355,18 +355,22 @@ def _child(firing: Firing, kind: NodeType, settings: Settings) -> None:
     def ended(value: object, error: BaseException | None) -> None:
         for one in at:
             firing.open.pop(one, None)
-        _outcome(firing)(value, error)
+        if not firing.outlasted():
+            _outcome(firing)(value, error)
 
     place = f"node {firing.node.id} of the definition"
     found = program.asks.step(request, (path.name,), "pause", Pending(JSON, ended=ended), place)
     at.append(found)
     firing.open[found] = False
+    if settings.on_cancel == "wait":
+        firing.outlasts = found
     if firing.node.limits.total is not None and not firing.is_over:
 
-        def late(_: object, error: BaseException | None) -> None:
-            firing.fail(TimeoutError(f"child run {request.run_id} has not ended in time"))
+        def rang(_: object, error: BaseException | None) -> None:
+            late = TimeoutError(f"child run {request.run_id} has not ended in time")
+            firing.outlast(lambda: firing.fail(late))
 
-        program.timer(firing, firing.beside("timeout"), firing.node.limits.total, late)
+        program.timer(firing, firing.beside("timeout"), firing.node.limits.total, rang)
 
 
 def _container(firing: Firing, kind: NodeType, settings: Settings) -> None:

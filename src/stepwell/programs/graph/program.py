@@ -102,6 +102,7 @@ class GraphProgram:
         self.deadlock = ""
         self.ended = False
         self.recorded = NO_RECORDS if records is None else records
+        self.is_to_be_patched = any(isinstance(one, DefinitionPatched) for one in self.recorded.deliveries)
         self.plan = plan
         self.identity = identity
         self.now = 0
@@ -118,7 +119,7 @@ class GraphProgram:
         self._event = event
         self.journals = journals
         self._variables: dict[str, object] = {}
-        self.globals = Globals({}, self._variables, {}, (), identity)
+        self.globals = Globals({}, self._variables, {}, (), identity, clock=self._time)
         self._extras = Extras(plan, identity, around)
         self._root: Frame | None = None
         self._ending: tuple[object, BaseException | None] | None = None
@@ -156,7 +157,8 @@ class GraphProgram:
             if self.identity.parent is not None:  # of others it was checked when they were started
                 self._extras.check_input(given)
             event = msgspec.json.decode(self._event) if bytes(self._event) else None
-            self.globals = Globals(given, self._variables, env, self.plan.definition.secrets, self.identity, event)
+            secrets = self.plan.definition.secrets
+            self.globals = Globals(given, self._variables, env, secrets, self.identity, event, clock=self._time)
             for name, first in self.plan.vars.items():
                 self._set(StepPath((), f"var.{name}", 1), name, first.render(self.globals))
             for name, payload in variables.items():
@@ -186,6 +188,9 @@ class GraphProgram:
         if new:
             self.ask(RecordValue(path=path, value="env", payload=encoded(new, path)))
         return known | new
+
+    def _time(self) -> int:
+        return self.now
 
     def deliver(self, delivery: Delivery, payload: msgspec.Raw) -> None:
         """Run the turn in which this outcome reaches the graph."""
@@ -440,6 +445,10 @@ class GraphProgram:
         if self._root is None or self.ended:
             return "the run has not begun, or has ended"
         return self._root.cannot_grow(self.around.patched(self.plan, definition).body)
+
+    def lacks_for(self, definition: bytes) -> bool:
+        """Whether a changed definition needs what is not in memory any more: the graph is to be made anew for it."""
+        return self._root is not None and self._root.has_let_go(self.around.patched(self.plan, definition).body)
 
     # -- changes while it runs ----------------------------------------------------------------------------------
 
