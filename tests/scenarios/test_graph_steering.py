@@ -382,7 +382,8 @@ async def plan(depth: int, names: list[str]) -> Expand:
     if depth:
         inputs = {"depth": depth - 1, "names": names}
         nodes["deeper"] = {"task": "plan", "inputs": inputs, "needs": names}
-    nodes["end"] = {"transform": {"d": "{{ depth }}", "in": "{{ deeper ?? null }}"}, "needs": ["deeper"] if depth else names}
+    inside = "{{ deeper }}" if depth else None
+    nodes["end"] = {"transform": {"d": "{{ depth }}", "in": inside}, "needs": "deeper" if depth else names}
     return Expand(nodes=nodes, inputs={"depth": depth}, result="{{ end }}")
 
 

@@ -252,9 +252,10 @@ class Graphs(Triggers):
 
     async def _definitions_changed(self) -> None:
         """Let the engine know at once what it would find out by itself in a while."""
-        if self._engine is not None:
-            await self._engine.graphs.refresh()
-            self._engine.claims.look()
+        engine = self._engine
+        if engine is not None:
+            await engine.graphs.refresh()
+            engine.claims.look()
 
     async def _refuse_taken_triggers(self, definition: Definition) -> None:
         if not definition.triggers:

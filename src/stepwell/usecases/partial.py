@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -133,7 +133,7 @@ class Partial(History):
         plan = await self._plan_of(state)
         data = grown(plan.definition, nodes, edges)
         new = made(data, self.types, self.registry if self._engine is not None else None)
-        begun = _begun([stored.entry for stored in await self.entries(id)])
+        begun = _begun([stored.entry for stored in await self.entries(id)], plan.body.by_id)
         for node in _with_new_ins(plan.body, new.body):
             if node in begun:
                 raise RequestRefused(
@@ -161,10 +161,17 @@ class Partial(History):
         return made(msgspec.json.decode(row.body), self.types)
 
 
-def _begun(entries: Iterable[AnyEntry]) -> set[str]:
+def _begun(entries: Iterable[AnyEntry], ids: Container[str]) -> set[str]:
     """The nodes of a run's own body that have begun, or were skipped, as far as the journal says."""
     paths = [path for entry in entries if (path := getattr(entry, "path", None)) is not None]
-    return {path.scope[0][0].partition(".")[0] if path.scope else path.name for path in paths}
+    return {_id_in(path.scope[0][0] if path.scope else path.name, ids) for path in paths}
+
+
+def _id_in(label: str, ids: Container[str]) -> str:
+    """The node that a link of a scope is of (`each`, `each#2`, `try.finally`), or something beside it (`a.delay`)."""
+    while label and label not in ids:
+        label = label[: max(label.rfind("."), label.rfind("#"), 0)]
+    return label
 
 
 def _with_new_ins(old: PlanBody, new: PlanBody) -> Iterator[str]:

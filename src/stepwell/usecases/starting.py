@@ -180,12 +180,14 @@ class Starting(UseCases):
     async def _create(self, new: NewRun, workflow: Workflow[..., Any], *, volatile: bool) -> RunRow:
         if isinstance(workflow, GraphWorkflow) and not volatile:
             await self._keep_definition(workflow)
-        if self._engine is not None:
-            self._engine.register(workflow)
+        engine = self._engine
+        if engine is not None:
+            engine.register(workflow)
             if isinstance(workflow, GraphWorkflow):
-                await self._engine.graphs.prepare()
+                await engine.graphs.prepare()
+        if engine is not None and engine is self._engine:  # it may have been closed meanwhile
             # Shielded: a caller that gives up waiting must not keep the engine from hearing that the run is there.
-            return await asyncio.shield(self._engine.claims.start(new, workflow, volatile))
+            return await asyncio.shield(engine.claims.start(new, workflow, volatile))
         if volatile:
             raise RequestRefused(
                 "a run with durability='memory' lives in its engine's memory: a client cannot start one"

@@ -106,7 +106,7 @@ class Frame:
         self.visits: dict[int, int] = {}
         self.told: set[int] = set()
         self.withdrawn: set[int] = set()
-        self.skipped: set[int] = set()
+        self.skipped: dict[int, int] = {}  # by node, how often it had run by then
         self.began: set[int] = set()
         self.seen: dict[int, int] = {}
         self.work = 0
@@ -126,7 +126,7 @@ class Frame:
         self.work += 1
         for index in self.body.starts:
             self.enable(self.body.nodes[index])
-        self._less_work()
+        self.less_work()
 
     # -- names --------------------------------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class Frame:
                 self.cycle_work[cycle] -= 1
                 self.cycle_entries.get(cycle, set()).discard(edge.index)
                 self._rest_of_cycle(cycle)
-        self._less_work()
+        self.less_work()
 
     def enable(self, node: PlanNode) -> None:
         """A node is to run."""
@@ -212,8 +212,10 @@ class Frame:
         if self.ending or node.index in self.withdrawn:
             return
         if node.cycle < 0:
-            self.record_skip(node, "")
-            self.skipped.add(node.index)
+            runs = self.fired.get(node.index, 0)
+            if self.skipped.get(node.index) != runs:  # a further token that is dead is no further fact
+                self.skipped[node.index] = runs
+                self.record_skip(node, "")
             if node.reads:
                 self._let_go(node)
         self._tell_all(node, ())
@@ -292,7 +294,7 @@ class Frame:
         if cycle >= 0:
             self.cycle_work[cycle] -= 1
             self._rest_of_cycle(cycle)
-        self._less_work()
+        self.less_work()
 
     def cancelled(self, firing: Firing) -> None:
         """A node was cancelled while it ran: what comes after it hears so as of a dead path."""
@@ -317,7 +319,7 @@ class Frame:
         if milestone.after < 0 or milestone.after in self.left_by:
             return False
         self.held.append(firing)
-        self._less_work()
+        self.less_work()
         return True
 
     def begins(self, node: PlanNode) -> None:
@@ -334,7 +336,8 @@ class Frame:
 
     # -- rest ---------------------------------------------------------------------------------------------------
 
-    def _less_work(self) -> None:
+    def less_work(self) -> None:
+        """Something that was under way is over; when nothing is any more, the frame is at rest."""
         self.work -= 1
         if self.body.has_general and not self.ending and self.work > 0:
             self.tokens.ripe(*self._under_way())
@@ -405,29 +408,6 @@ class Frame:
         self.work -= 1
         return self.work > 0
 
-    def grow(self, body: PlanBody) -> None:
-        """Take over a body that has further nodes and edges; those that are there have the places that they had."""
-        old, self.body = self.body, body
-        places = {_key(edge): edge.index for edge in body.edges}
-        now_at = {edge.index: places[_key(edge)] for edge in old.edges}
-        self.tokens.grow(body, now_at)
-        self.visits = {now_at[index]: count for index, count in self.visits.items()}
-        self.told = {now_at[index] for index in self.told}
-        new = set(range(len(body.edges))) - set(now_at.values())
-        if self.ending or self.ended:
-            return
-        self.work += 1
-        for node in body.nodes[len(old.nodes) :]:
-            if not node.ins:
-                self.enable(node)
-        for edge in (body.edges[index] for index in sorted(new)):
-            ports = self.left_by.get(edge.source)
-            if ports is not None:
-                self.tell(edge, edge.port in ports)
-            elif edge.source in self.fired_or_skipped():
-                self.tell(edge, False)
-        self._less_work()
-
     def _let_go(self, reader: PlanNode) -> None:
         """A node has ended: what it was the last to look up is let go."""
         if self.keeps_all:
@@ -439,31 +419,10 @@ class Frame:
                 if seen == node.readers:
                     self.outputs.pop(node.id, None)
 
-    def cannot_grow(self, body: PlanBody) -> str:
-        """Why this body cannot be taken over as the run stands now; "" when it can."""
-        old = {_key(edge) for edge in self.body.edges}
-        for edge in body.edges:
-            target = body.nodes[edge.target]
-            begun = edge.target in self.fired or edge.target in self.skipped
-            if _key(edge) not in old and edge.target < len(self.body.nodes) and begun:
-                return f"node {target.id} has begun, or was skipped, already: nothing new can come before it"
-        return ""
-
-    def has_let_go(self, body: PlanBody) -> bool:
-        """Whether a new node of this body looks up what was let go: only the journal has it."""
-        new = body.nodes[len(self.body.nodes) :]
-        wanted = {index for node in new for index in node.reads if index in self.left_by}
-        return any(body.nodes[index].id not in self.outputs for index in wanted)
-
     @property
     def keeps_all(self) -> bool:
         """Whether nodes are to come, by a patch, that may look up what no other does."""
         return self.outer is None and self.program.is_to_be_patched
-
-    def fired_or_skipped(self) -> set[int]:
-        """The nodes that are done and were left by no port."""
-        active = {firing.node.index for firing in self.active}
-        return {index for index in (*self.fired, *self.skipped) if index not in active}
 
     def result(self) -> object:
         """What the body gives: what it says itself, else the output of its only sink, or of each by id."""
@@ -509,8 +468,4 @@ class Frame:
         self.held.clear()
         for firing in tuple(self.active):
             firing.stop(drain=drain)
-        self._less_work()
-
-
-def _key(edge: PlanEdge) -> tuple[int, str, int, bool]:
-    return edge.source, edge.port, edge.target, edge.back
+        self.less_work()

@@ -29,7 +29,7 @@ from stepwell.model.failures import failure_of
 from stepwell.model.ids import StepPath
 from stepwell.programs.asks import Asks
 from stepwell.programs.exceptions import failed_paths
-from stepwell.programs.graph import kinds
+from stepwell.programs.graph import growing, kinds
 from stepwell.programs.graph.containers.loop import Loop
 from stepwell.programs.graph.containers.protocol import Container
 from stepwell.programs.graph.extras import Extras
@@ -444,11 +444,13 @@ class GraphProgram:
         """Why this run cannot go on under a changed definition; "" when it can."""
         if self._root is None or self.ended:
             return "the run has not begun, or has ended"
-        return self._root.cannot_grow(self.around.patched(self.plan, definition).body)
+        return growing.cannot_grow(self._root, self.around.patched(self.plan, definition).body)
 
     def lacks_for(self, definition: bytes) -> bool:
         """Whether a changed definition needs what is not in memory any more: the graph is to be made anew for it."""
-        return self._root is not None and self._root.has_let_go(self.around.patched(self.plan, definition).body)
+        return self._root is not None and growing.has_let_go(
+            self._root, self.around.patched(self.plan, definition).body
+        )
 
     # -- changes while it runs ----------------------------------------------------------------------------------
 
@@ -457,7 +459,7 @@ class GraphProgram:
         assert self._root is not None, "a patch comes to a run that has begun"
         self.plan = self.around.patched(self.plan, bytes(payload))
         self._extras = Extras(self.plan, self.identity, self.around)
-        self._root.grow(self.plan.body)
+        growing.grow(self._root, self.plan.body)
 
 
 def _paths(errors: Sequence[BaseException]) -> tuple[StepPath, ...]:

@@ -189,7 +189,7 @@ class Tokens:
     # -- what only the body as a whole can tell -----------------------------------------------------------------
 
     def ripe(self, busy: int, coming: int) -> bool:
-        """Decide the general joins that nothing under way can still reach: they run, or without a live token are skipped.
+        """Decide the general joins that nothing under way can still reach: they run, or are skipped.
 
         `busy` is the bit set of the nodes that run, `coming` that of those to which tokens are on their way. Returns
         whether there was one.
