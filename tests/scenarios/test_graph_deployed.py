@@ -34,8 +34,8 @@ nodes:
   word: {wait_signal: go, needs: first}
   last: {transform: {total: "{{ first }}", by: "one"}, needs: word}
 """
-OTHER = SHOP.replace("by: \"one\"", "by: \"two\"")
-QUICK = "stepwell: 1\nid: quick\nnodes: {a: {transform: {n: \"{{ input.n ?? 0 }}\"}}, b: {transform: done, needs: a}}\n"
+OTHER = SHOP.replace('by: "one"', 'by: "two"')
+QUICK = 'stepwell: 1\nid: quick\nnodes: {a: {transform: {n: "{{ input.n ?? 0 }}"}}, b: {transform: done, needs: a}}\n'
 
 
 @task
@@ -298,7 +298,7 @@ nodes:
   child: {workflow: {workflow: child, inputs: {n: 1}}}
   last: {transform: "{{ child }}", needs: child}
 """
-CHILD = "stepwell: 1\nid: child\nnodes: {a: {transform: \"{{ input.n }}\"}}\n"
+CHILD = 'stepwell: 1\nid: child\nnodes: {a: {transform: "{{ input.n }}"}}\n'
 
 
 def test_a_run_whose_child_is_not_deployed_goes_on_when_it_is(play: Play) -> None:
@@ -322,7 +322,7 @@ async def _is(app: Any, id: str, status: str) -> bool:
 
 
 def test_children_are_found_in_their_versions_whenever_they_were_deployed(play: Play) -> None:
-    by_data = PARENT.replace("workflow: child, inputs", "workflow: child, version: \"{{ input.version }}\", inputs")
+    by_data = PARENT.replace("workflow: child, inputs", 'workflow: child, version: "{{ input.version }}", inputs')
     by_label = PARENT.replace("workflow: child, inputs", "workflow: child, version: old, inputs")
 
     async def scenario(make: Any) -> None:

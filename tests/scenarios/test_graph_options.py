@@ -60,7 +60,9 @@ def test_runs_share_what_a_node_s_cache_keeps_until_it_is_too_old() -> None:
     log = Log(virtual)
     cached = graph("  a: {task: work, inputs: {what: '{{ input.what }}'}, cache: {ttl: 1h}}")
     other = graph("  b: {task: work, inputs: {what: '{{ input.what }}'}, cache: true}", id="other")
-    by_key = graph("  c: {task: work, inputs: {what: '{{ run.id }}'}, cache: {key: '{{ input.what }}', ttl: 1h}}", id="k")
+    by_key = graph(
+        "  c: {task: work, inputs: {what: '{{ run.id }}'}, cache: {key: '{{ input.what }}', ttl: 1h}}", id="k"
+    )
 
     async def scenario() -> None:
         async with virtual.make(tasks=[log.work()]) as app:
@@ -170,8 +172,14 @@ def test_a_node_s_delay_is_a_timer_that_outlives_the_process() -> None:
 def test_what_an_attempt_may_take_and_what_all_of_them_may() -> None:
     virtual = Virtual()
     log = Log(virtual)
-    slow = graph("  a: {task: work, timeout: {attempt: 5s, total: 11s}, retry: {attempts: 9, first: 1s, backoff: 1, jitter: false}}")
-    quiet = graph("  a: {task: work, timeout: {heartbeat: 3s}}\n  b: {transform: late, needs: 'a:timeout'}", "result: '{{ b ?? null }}'", "quiet")
+    slow = graph(
+        "  a: {task: work, timeout: {attempt: 5s, total: 11s}, retry: {attempts: 9, first: 1s, backoff: 1, jitter: false}}"
+    )
+    quiet = graph(
+        "  a: {task: work, timeout: {heartbeat: 3s}}\n  b: {transform: late, needs: 'a:timeout'}",
+        "result: '{{ b ?? null }}'",
+        "quiet",
+    )
 
     async def scenario() -> None:
         async with virtual.make(tasks=[log.work(100)]) as app:
@@ -242,7 +250,9 @@ def test_an_output_that_does_not_fit_its_schema_fails_the_node_and_can_be_tried_
     async def give() -> Any:
         return given[0]
 
-    checked = graph("  a: {task: give, output: {schema: {type: object, required: [ok]}}}\n  b: {transform: fine, needs: a}")
+    checked = graph(
+        "  a: {task: give, output: {schema: {type: object, required: [ok]}}}\n  b: {transform: fine, needs: a}"
+    )
 
     async def scenario(make: Any) -> None:
         given[:] = [{"no": 1}]

@@ -190,7 +190,9 @@ def test_a_failed_step_can_be_retried_with_another_input(play: Play) -> None:
         shop = Shop()
         shop.broken = {"x"}
         async with make(tasks=[shop.task]) as app:
-            run = await app.start(graph("  a: {task: do, inputs: {what: x}}\n  b: {transform: 'got {{ a }}', needs: a}"))
+            run = await app.start(
+                graph("  a: {task: do, inputs: {what: x}}\n  b: {transform: 'got {{ a }}', needs: a}")
+            )
             with pytest.raises(RunFailed):
                 await run.result()
             await run.retry(inputs={"a#1": {"what": "y"}})
@@ -333,8 +335,7 @@ def test_nodes_are_added_to_a_run_after_what_is_done_and_before_what_is_not(play
                 await app.patch("r", {"late": late})
             with pytest.raises(InvalidDefinition, match="nowhere"):
                 await app.patch("r", {"x": {"noop": {}, "needs": "nowhere"}})
-            entries = [stored.entry for stored in await app.entries("r")]
-            assert len([entry for entry in entries if isinstance(entry, DefinitionPatched)]) == 2
+            await until(lambda: _patched(app, "r", 2))
         async with make(tasks=[shop.task]) as app:  # the run's own definition is in its journal
             await app.signal("r", "go", "now")
             await app.handle("r").result()
@@ -348,6 +349,35 @@ def test_nodes_are_added_to_a_run_after_what_is_done_and_before_what_is_not(play
             again = await app.rerun_from("r", "late")
             await again.result()
             assert shop.did == ["late now", "z"]
+
+    play(scenario)
+
+
+async def _patched(app: Any, id: str, times: int) -> bool:
+    entries = [stored.entry for stored in await app.entries(id)]
+    return len([entry for entry in entries if isinstance(entry, DefinitionPatched)]) == times
+
+
+def test_patches_of_a_run_that_nobody_drives_come_one_on_top_of_the_other(play: Play) -> None:
+    async def scenario(make: Any) -> None:
+        shop = Shop()
+        async with make(tasks=[shop.task]) as app:
+            await app.start(GROWING, id="r")
+            await until(lambda: is_(app, "r", "waiting"))
+        async with make(drive=False) as client:
+            one = {"one": {"task": "do", "inputs": {"what": "one {{ a }}"}, "needs": "a"}}
+            await client.patch("r", one)
+            await client.patch("r", {"two": {"task": "do", "inputs": {"what": "two {{ one }}"}, "needs": "one"}})
+            with pytest.raises(InvalidDefinition, match="there is a node 'one' already"):
+                await client.patch("r", one)
+            with pytest.raises(RequestRefused, match="node w has begun"):
+                await client.patch("r", {"x": {"noop": {}}}, [{"from": "x", "to": "w"}])
+        async with make(tasks=[shop.task]) as app:
+            await until(lambda: "two <one <a>>" in shop.did)
+            await app.signal("r", "go")
+            await app.handle("r").result()
+            assert shop.did == ["a", "one <a>", "two <one <a>>", "z"]
+            assert (await app.replay("r")).outcome == "ok"
 
     play(scenario)
 
@@ -424,7 +454,10 @@ def test_a_task_decides_on_a_sub_graph_that_may_decide_on_others(play: Play) -> 
 
 
 def test_a_sub_graph_with_problems_fails_its_node_with_all_of_them(play: Play) -> None:
-    bad = graph("  w: {task: wrong}\n  sorry: {transform: '{{ w.error.message }}', needs: 'w:error'}", "result: '{{ sorry ?? null }}'")
+    bad = graph(
+        "  w: {task: wrong}\n  sorry: {transform: '{{ w.error.message }}', needs: 'w:error'}",
+        "result: '{{ sorry ?? null }}'",
+    )
 
     async def scenario(make: Any) -> None:
         async with make(tasks=[wrong]) as app:

@@ -231,7 +231,11 @@ def test_two_of_three_people_must_agree_in_the_form_that_was_asked_for(play: Pla
             await app.answer(question.id, {"ok": False}, by="bob")
             await app.answer(question.id, {"ok": True}, by="cem")
             answers = (await app.handle("r").result())["yes"]
-            assert [(one["by"], one["value"]["ok"]) for one in answers] == [("ann", True), ("bob", False), ("cem", True)]
+            assert [(one["by"], one["value"]["ok"]) for one in answers] == [
+                ("ann", True),
+                ("bob", False),
+                ("cem", True),
+            ]
             assert await app.inbox() == []
 
     play(scenario)

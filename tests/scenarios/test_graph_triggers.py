@@ -194,7 +194,9 @@ def test_an_event_starts_a_run_with_its_data_as_the_input(play: Play) -> None:
 def test_a_trigger_can_say_what_the_input_is_made_of(play: Play) -> None:
     async def scenario(make: Any) -> None:
         async with make() as app:
-            await app.deploy(report("{event: order.paid, input: {shop: '{{ event.data.by.name }} of {{ event.type }}'}}"))
+            await app.deploy(
+                report("{event: order.paid, input: {shop: '{{ event.data.by.name }} of {{ event.type }}'}}")
+            )
             await app.publish("order.paid", {"by": {"name": "Ada"}, "order": 3})
             await until(lambda: _ended(app, 1))
             [row] = await app.runs()
@@ -271,7 +273,12 @@ WELCOME = {
             "inputs": {"email": "{{ user_email }}"},
             "triggers": ["user.created", "user.invited"],
         },
-        {"task_id": "mail", "type": "send_mail", "inputs": {"to": "{{ user_email }}"}, "triggers": ["profile.completed"]},
+        {
+            "task_id": "mail",
+            "type": "send_mail",
+            "inputs": {"to": "{{ user_email }}"},
+            "triggers": ["profile.completed"],
+        },
         {"task_id": "only_new", "type": "send_mail", "inputs": {"to": "new"}, "triggers": ["user.created"]},
         {"task_id": "sorry", "type": "tell", "triggers": ["profile.failed", "mail.failed"]},
         {"task_id": "count", "type": "tell", "triggers": ["task_completed"]},

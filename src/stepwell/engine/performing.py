@@ -22,6 +22,7 @@ from stepwell.programs.protocol import Note
 
 if TYPE_CHECKING:
     from stepwell.engine.runner import Runner
+    from stepwell.graph.definition import Definition
     from stepwell.programs.graph.program import GraphProgram
 
 UNTIL = "stepwell.until"
@@ -35,12 +36,14 @@ class Performance:
     """Holds the program of one run, what it is rebuilt from, and what it is still to be told.
 
     `payloads` are those that stand outside the journal, by content hash. With `must_reload` the program stands where it
-    cannot go on: it is not moved any more, and the run is read anew.
+    cannot go on: it is not moved any more, and the run is read anew. `patched` is the last definition that a patch has
+    brought since then.
     """
 
     def __init__(self, runner: Runner, records: Records | None, payloads: dict[str, bytes]) -> None:
         self.payloads = payloads
         self.must_reload = False
+        self.patched = b""
         self._runner = runner
         self._records = records
         self._program: FunctionProgram | GraphProgram | None = None
@@ -193,6 +196,19 @@ class Performance:
         """A key of `ctx.state` was set from outside; a program that is not there yet hears of it when it is rebuilt."""
         if self._program is not None:
             self.deliver_later(edit, NO_PAYLOAD)
+
+    @property
+    def definition(self) -> Definition:
+        """What a run of a graph goes on under, patched as it is."""
+        runner, program = self._runner, self._program
+        assert isinstance(runner.workflow, GraphWorkflow), "only graphs have definitions"
+        data = self.patched
+        if not data and runner.state.has_patch:
+            if program is not None and not isinstance(program, FunctionProgram) and not self.is_rebuilding:
+                return program.plan.definition
+            data = bytes(self.payload(runner.state.patch, runner.state.patch_blob))
+        plan = runner.workflow.plan
+        return runner.engine.graphs.patched(plan, data).definition if data else plan.definition
 
     def cannot_patch(self, definition: bytes) -> str:
         """Why the program cannot go on under a changed definition; "" when it can, or is still to be made."""

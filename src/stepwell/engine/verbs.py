@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from stepwell.authoring.graph import GraphWorkflow
-from stepwell.errors import RequestRefused, WrongStatus
+from stepwell.errors import DefinitionError, RequestRefused, WrongStatus
 from stepwell.model.commands import (
     EditStep,
     EndCancelled,
@@ -53,11 +53,18 @@ class RetryBody(VerbBody, frozen=True):
 
 
 class PatchBody(msgspec.Struct, frozen=True):
-    """What a patch message carries: the whole new definition as canonical JSON, and its digest."""
+    """What a patch message carries: the whole new definition as canonical JSON, and its digest.
+
+    `base` is the digest of the definition that `nodes` and `edges` were added to. Where the run has another one by then,
+    since somebody else has patched it too, they are added to that.
+    """
 
     definition: msgspec.Raw
     digest: str
     reason: str = ""
+    base: str = ""
+    nodes: msgspec.Raw = NULL
+    edges: msgspec.Raw = NULL
 
 
 class StateBody(msgspec.Struct, frozen=True):
@@ -109,7 +116,8 @@ class VerbDesk:
                 case _:
                     _log.warning("run %s: a message of kind %s is not for functions", runner.run_id, message.kind)
         except RequestRefused as refused:
-            _log.info("run %s: %s came too late: %s", runner.run_id, message.kind, refused)
+            level = logging.WARNING if message.kind == "patch" else logging.INFO
+            _log.log(level, "run %s: %s came too late: %s", runner.run_id, message.kind, refused)
 
     def _set_input(self, message: Message) -> None:
         """Replace the input of a run that waits for further starts."""
@@ -168,6 +176,7 @@ class VerbDesk:
     def _patch(self, body: PatchBody, by: str) -> None:
         """Let a graph's run go on under a definition of its own."""
         runner = self._runner
+        body = self._on_top(body)
         refusal = runner.body.cannot_patch(bytes(body.definition))
         if refusal:
             raise WrongStatus(f"run {runner.run_id} cannot be patched: {refusal}")
@@ -175,10 +184,30 @@ class VerbDesk:
         fact = DefinitionPatched(at=0, definition=inline, definition_blob=blob, digest=body.digest, by=by)
         must_reload = runner.body.lacks_for(bytes(body.definition))
         for entry in runner.apply(RecordFact(msgspec.structs.replace(fact, reason=body.reason))):
+            runner.body.patched = bytes(body.definition)
             if must_reload:
                 runner.body.must_reload = True
             elif isinstance(entry, DefinitionPatched):
                 runner.body.deliver_later(entry, body.definition)
+
+    def _on_top(self, body: PatchBody) -> PatchBody:
+        """The patch as it is on top of what the run has become since it was asked for.
+
+        Raises:
+            WrongStatus: they do not go together.
+        """
+        current = self._runner.body.definition
+        if body.base == current.digest:
+            return body
+        from stepwell.graph.expansion import grown
+
+        try:
+            data = grown(current, msgspec.json.decode(body.nodes), msgspec.json.decode(body.edges))
+            made = self._runner.engine.graphs.compiled(data).definition
+        except DefinitionError as error:
+            raise WrongStatus(f"run {self._runner.run_id} cannot be patched: {error}") from error
+        whole = msgspec.Raw(msgspec.json.encode(made.canonical))
+        return msgspec.structs.replace(body, definition=whole, digest=made.digest)
 
     def cancel(self, command: RequestCancel) -> None:
         """Ask the body to end; a run whose body cannot hear of it ends at once."""

@@ -53,6 +53,10 @@ TICK = SECOND // 5
 """How often, at most, a run's progress is told (microseconds)."""
 
 
+KEEP_VOLATILE = 1000
+"""How many runs in memory only are kept after they have ended, at least; up to twice as many are there."""
+
+
 class Engine:
     """Drives runs of one store, and of a volatile one for `durability="memory"`, on the running loop."""
 
@@ -109,6 +113,7 @@ class Engine:
         self.scheduling = Scheduling(self)
         self._ticked: dict[str, int] = {}
         self._degraded_said = 0
+        self._volatile_ended = 0
         self._emptied = asyncio.Event()
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -308,6 +313,11 @@ class Engine:
             del self.runners[runner.run_id]
         self._ticked.pop(runner.run_id, None)
         self.claims.trials.clear(runner.run_id)
+        if runner.is_volatile and runner.state.ended is not None:
+            self._volatile_ended += 1
+            if self._volatile_ended >= 2 * KEEP_VOLATILE:
+                self._volatile_ended -= KEEP_VOLATILE
+                self.chore(self.volatile.delete(finished_before=self.clock.now() + 1, limit=KEEP_VOLATILE))
         if not self.closing:
             self.claims.look()
         if not self.runners:

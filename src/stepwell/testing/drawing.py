@@ -152,9 +152,11 @@ def _graph_plan(plan: Plan) -> Plan:
         else start
         for number, start in enumerate(plan.starts)
     )
-    if not plan.seed % 2:
-        return dataclasses.replace(plan, starts=starts)
-    return dataclasses.replace(plan, starts=starts, visits=_wide_visits(chance, starts))
+    visits = _wide_visits(chance, starts) if plan.seed % 2 else plan.visits
+    if chance.random() < 0.3:  # whatever has failed is tried again, if it may be
+        wants = tuple(Want(chance.randrange(100) * MILLISECOND, "retry", "", "client") for _ in range(2))
+        visits += tuple(Visit(start.at + _soon(chance), number, wants) for number, start in enumerate(starts))
+    return dataclasses.replace(plan, starts=starts, visits=visits)
 
 
 def _wide_plan(seed: int) -> Plan:

@@ -130,8 +130,13 @@ class Partial(History):
 
         await self.get(id)
         state = await self.state(id)
-        plan = await self._plan_of(state)
-        data = grown(plan.definition, nodes, edges)
+        plan = before = await self._plan_of(state)
+        for message in await self._store_of(id).mailbox(id):
+            if message.kind == "patch":  # it is accepted, and comes first
+                other = msgspec.json.decode(message.body, type=PatchBody)
+                data = grown(before.definition, msgspec.json.decode(other.nodes), msgspec.json.decode(other.edges))
+                before = made(data, self.types)
+        data = grown(before.definition, nodes, edges)
         new = made(data, self.types, self.registry if self._engine is not None else None)
         begun = _begun([stored.entry for stored in await self.entries(id)], plan.body.by_id)
         for node in _with_new_ins(plan.body, new.body):
@@ -139,7 +144,14 @@ class Partial(History):
                 raise RequestRefused(
                     f"run {id}: node {node} has begun, or was skipped, already: nothing new can come before it"
                 )
-        body = PatchBody(msgspec.Raw(msgspec.json.encode(new.definition.canonical)), new.definition.digest, reason)
+        body = PatchBody(
+            definition=msgspec.Raw(msgspec.json.encode(new.definition.canonical)),
+            digest=new.definition.digest,
+            reason=reason,
+            base=before.definition.digest,
+            nodes=msgspec.Raw(msgspec.json.encode(nodes)),
+            edges=msgspec.Raw(msgspec.json.encode(edges)),
+        )
         await self._post(id, "patch", "", msgspec.json.encode(body), by, "")
 
     async def _plan_of(self, state: State, version: str = "") -> Plan:

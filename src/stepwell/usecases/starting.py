@@ -97,7 +97,8 @@ class Starting(UseCases):
             labels: for finding runs.
             durability: `sync` journals each outcome before anything that depends on it starts; `async` writes while
                 work goes on (a crash can cost the last moments, which are then done again); `exit` writes once at the
-                end (a crash costs the run's progress); `memory` never writes (a crash costs the run).
+                end (a crash costs the run's progress); `memory` never writes (a crash costs the run, and of those that
+                have ended only the last thousand can still be asked).
             by: who asks, for the journal.
             queue, queue_key: the queue in which it waits, pending, until the queue's limits leave room for it, and
                 what the limits per key count it under. Without: the workflow's own (`""`: none).
