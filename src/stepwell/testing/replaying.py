@@ -14,13 +14,16 @@ from stepwell.authoring.graph import GraphWorkflow
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow
 from stepwell.engine.graphs import Compiling
-from stepwell.model.commands import CompleteRun, EndCancelled, FailRun
+from stepwell.model.commands import CompleteRun, EndCancelled, FailRun, RecordFact
 from stepwell.model.entries import (
     AnyEntry,
+    DefinitionPatched,
+    GraphFact,
     RunCancelled,
     RunCompleted,
     RunFailed,
     RunResumed,
+    kind_of,
 )
 from stepwell.model.state import State, replay
 from stepwell.nodes.registry import NodeTypes
@@ -127,7 +130,9 @@ def _replay(around: _Around, world: World, book: Book, entries: list[AnyEntry], 
                 break
             program.deliver(delivery, _payload(world, delivery))
             _need_same_course(program, what)
-        _check_end(what, entries[-1], program.take_requests(), program.ended)
+        requests = program.take_requests()
+        _check_end(what, entries[-1], requests, program.ended)
+        _check_facts(what, entries, cut, requests)
     finally:
         context.run(program.close)
     return calls
@@ -169,6 +174,20 @@ def _need_same_course(program: Program, what: str) -> None:
 def _payload(world: World, delivery: Delivery) -> msgspec.Raw:
     payload, blob = payload_in(delivery)
     return msgspec.Raw(world.disk.content.blobs[blob]) if blob else payload
+
+
+def _check_facts(what: str, entries: list[AnyEntry], cut: int, requests: list[Request]) -> None:
+    """A graph that is rebuilt tells what the journal does not know yet, and nothing else."""
+    if not isinstance(entries[-1], RunCompleted) or any(isinstance(one, RunResumed) and one.retry for one in entries):
+        return
+    told = [_fact(one.fact) for one in requests if isinstance(one, RecordFact)]
+    known = [_fact(one) for one in entries[cut:] if isinstance(one, GraphFact)]
+    if sorted(told) != sorted(known):
+        raise Violation(f"{what} tells {told}, and the journal {known}")
+
+
+def _fact(fact: GraphFact) -> tuple[str, str]:
+    return kind_of(fact), str(fact.path) if not isinstance(fact, DefinitionPatched) else ""
 
 
 def _check_end(what: str, last: AnyEntry, requests: list[Request], ended: bool) -> None:

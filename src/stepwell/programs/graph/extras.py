@@ -78,6 +78,8 @@ class Extras:
 
     def secrets_in(self, data: bytes) -> dict[str, str]:
         """The secrets of which markers are in a step's input: their names by marker."""
+        if not self._plan.definition.secrets:
+            return {}
         if self._markers is None:
             names = self._plan.definition.secrets
             self._markers = {marker(self._identity.run_id, name): name for name in names}

@@ -170,6 +170,7 @@ class Firing:
             return
         node, frame = self.node, self.frame
         timed_out = is_timeout(error)
+        frame.program.undone.date(error)
         if not hasattr(error, "node"):
             error.node = node.id  # type: ignore[attr-defined]  # read back by `described`: where it began
         if not frame.ending and not self.has_left:

@@ -444,6 +444,7 @@ class Frame:
             return
         if node is not None and not hasattr(error, "node"):
             error.node = node.id  # type: ignore[attr-defined]  # read back by `described`: where it began
+        self.program.undone.date(error)
         self.error = error
         self.stop("failing", drain=self.program.plan.on_failure == "drain")
 

@@ -37,7 +37,7 @@ from stepwell.programs.graph.firing import Firing
 from stepwell.programs.graph.frame import Frame
 from stepwell.programs.graph.globals import Globals
 from stepwell.programs.graph.locks import Locks
-from stepwell.programs.graph.undoing import Saga, Undoing
+from stepwell.programs.graph.undoing import Saga, Undoing, Undone
 from stepwell.programs.graph.values import encoded
 from stepwell.programs.matching import NO_RECORDS, Delivery, Records
 from stepwell.programs.protocol import Divergence, Note, Request, StepExtras
@@ -124,7 +124,7 @@ class GraphProgram:
         self._root: Frame | None = None
         self._ending: tuple[object, BaseException | None] | None = None
         self._is_cancelled = False
-        self._has_undone = False
+        self.undone = Undone()
         self._lost: list[BaseException] = []
         self._failures: list[BaseException] = []
         self._has_responded = False
@@ -198,6 +198,7 @@ class GraphProgram:
         self.now = max(self.now, delivery.at)
         if isinstance(delivery, RunCancelRequested):
             self._is_cancelled = True
+            self.undone.heard_of_cancel()
             if self._root is not None and self._ending is None:
                 self._root.cancel()
         elif isinstance(delivery, StateSet):
@@ -289,7 +290,6 @@ class GraphProgram:
         self._ending = (output, error)
         is_over_badly = error is not None or (self._is_cancelled and frame.ending == "cancelling")
         if is_over_badly and frame.saga.calls and not self._failures:
-            self._has_undone = True
             Undoing(self, frame.saga, self._undone).begin()
         else:
             self._conclude()
@@ -322,7 +322,7 @@ class GraphProgram:
             self._fail(error)
         elif self._is_cancelled and self._root is not None and self._root.ending == "cancelling":
             self.ended = True
-            self.asks.requests.append(EndCancelled(undone=self._has_undone))
+            self.asks.requests.append(EndCancelled(undone=self.undone.is_since_cancel))
         else:
             try:
                 data = encoded(output, StepPath((), "result", 1))
@@ -335,8 +335,9 @@ class GraphProgram:
 
     def _fail(self, error: BaseException) -> None:
         self.ended = True
-        steps = _paths([error, *self._lost])
-        self.asks.requests.append(FailRun(error=failure_of(error), steps=steps, undone=self._has_undone))
+        errors = [error, *self._lost]
+        undone = self.undone.is_since(errors)
+        self.asks.requests.append(FailRun(error=failure_of(error), steps=_paths(errors), undone=undone))
 
     def end_run(self, response: tuple[object] | None) -> None:
         """End the run, well."""

@@ -30,7 +30,7 @@ _WRITER: Final = (
     "PRAGMA synchronous = FULL",
     "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA journal_size_limit = 67108864",
-    "PRAGMA cache_size = -16000",
+    "PRAGMA cache_size = -8000",
     "PRAGMA fullfsync = ON",  # only F_FULLFSYNC is durable on macOS; elsewhere it changes nothing
     "PRAGMA checkpoint_fullfsync = ON",
 )
