@@ -195,11 +195,23 @@ class Stepwell:
         """A handle on a run by id."""
         return Run(self, self.inner.handle(id))
 
-    def start(self, target: Workflow[P, T] | Task[P, T], *args: Any, **kwargs: Any) -> Run[T]:  # Any: as in app.start
+    @overload
+    def start(self, target: Workflow[P, T] | Task[P, T], *args: Any, **kwargs: Any) -> Run[T]: ...  # Any: as below
+
+    @overload
+    def start(self, target: str, *args: Any, **kwargs: Any) -> Run[Any]: ...  # Any: whatever it takes and returns
+
+    def start(self, target: Any, *args: Any, **kwargs: Any) -> Run[Any]:  # Any: as in app.start
         """Start a run; the keyword options are those of `stepwell.app.Stepwell.start`."""
         return Run(self, self.wait_for(self.inner.start(target, *args, **kwargs)))
 
-    def run(self, target: Workflow[P, T] | Task[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    @overload
+    def run(self, target: Workflow[P, T] | Task[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+    @overload
+    def run(self, target: str, *args: Any, **kwargs: Any) -> Any: ...  # Any: whatever it takes and returns
+
+    def run(self, target: Any, *args: Any, **kwargs: Any) -> Any:  # Any: as in app.run
         """Start a run and wait for its result."""
         return self.wait_for(self.inner.run(target, *args, **kwargs))
 

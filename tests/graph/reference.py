@@ -71,12 +71,16 @@ class Record:
 
 @dataclass
 class Prediction:
-    """What must have happened: records, how the run has ended (None: it has not), and in which moment."""
+    """What must have happened: records, how the run has ended (None: it has not), and in which moment.
+
+    From `unsure_from` on nothing is told: what stands under `finally` in a node that was cancelled has failed.
+    """
 
     records: list[Record]
     outcome: tuple[str, Any] | None
     when: Moment
     lenient: list[tuple[str, Moment]]
+    unsure_from: Moment
 
 
 @dataclass
@@ -157,6 +161,7 @@ class _Reference:
         self.seen = seen
         self.records: list[Record] = []
         self.lenient: list[tuple[str, Moment]] = []
+        self.unsure_from: Moment = NEVER
 
     def run(self) -> Prediction:
         undos: list[Undo] = []
@@ -168,7 +173,7 @@ class _Reference:
         if when < NEVER:
             outcome = ("completed", ended.output) if ended.error is None else ("failed", ended.error.data["message"])
         records = [one for one in self.records if one.when < NEVER]
-        return Prediction(records, outcome, when, self.lenient)
+        return Prediction(records, outcome, when, self.lenient, self.unsure_from)
 
     def outermost(self, root: str, when: Moment) -> Any:
         if root == "input":
@@ -232,6 +237,9 @@ class _Reference:
         if span.over > when:
             own = tuple(f"{here.scope}{victim}{mark}" for mark in "#:.")
             here.spans[victim] = replace(span, over=self.rest(when, lambda path: path.startswith(own)))
+            for path, (ended, outcome) in self.seen.ended.items():
+                if isinstance(outcome, Error) and ended >= when and path.startswith(own) and ".finally:" in path:
+                    self.unsure_from = min(self.unsure_from, ended)
         known = self.seen.left | self.seen.ended.keys()
         outputs = here.outputs.get(victim, [])
         here.outputs[victim] = [one for one in outputs if one[0] < when or (one[0] == when and one[2] in known)]

@@ -67,7 +67,7 @@ def test_a_deployed_graph_is_started_by_its_name(play: Play) -> None:
             assert (await again.row()).status == "completed"
             with pytest.raises(RunExists):
                 await app.start("shop", count=3, id="one")
-            with pytest.raises(ArgumentError, match="does not fit its schema.*count"):
+            with pytest.raises(ArgumentError, match=r"does not fit its schema.*count"):
                 await app.start("shop", {"count": "two"})
             run = await app.start_encoded("shop", msgspec.Raw(b'{"count": 4}'))
             assert (await run.state()).workflow == "shop"
@@ -83,14 +83,14 @@ def test_functions_are_started_by_name_too_and_what_is_unknown_is_told_with_what
             await app.deploy(QUICK)
             assert await app.run("greeting", "Ada") == "hello Ada"
             assert await app.run("quick", {"n": 1}) == "done"
-            with pytest.raises(WorkflowNotFound, match="'greting'.*did you mean 'greeting'"):
+            with pytest.raises(WorkflowNotFound, match=r"'greting'.*did you mean 'greeting'"):
                 await app.run("greting", "Ada")
-            with pytest.raises(WorkflowNotFound, match="'quik'.*did you mean 'quick'"):
+            with pytest.raises(WorkflowNotFound, match=r"'quik'.*did you mean 'quick'"):
                 await app.start("quik")
             with pytest.raises(WorkflowNotFound, match="deploy its definition"):
                 await app.start("../etc/passwd")
             await app.undeploy("quick")
-            with pytest.raises(WorkflowNotFound, match="has no active version|there is no workflow 'quick'"):
+            with pytest.raises(WorkflowNotFound, match=r"has no active version|there is no workflow 'quick'"):
                 await app.start("quick")
             with pytest.raises(DefinitionError, match="a function is called 'greeting'"):
                 await app.deploy(QUICK.replace("quick", "greeting"))
@@ -170,7 +170,7 @@ def test_what_a_run_cannot_end_with_is_refused(play: Play) -> None:
             await app.deploy(WIDE)
             with pytest.raises(ArgumentError, match="until='othr': graph wide has no such node; did you mean 'other'"):
                 await app.start("wide", until="othr")
-            with pytest.raises(ArgumentError, match="no such node .a node inside a container cannot be named"):
+            with pytest.raises(ArgumentError, match=r"no such node .a node inside a container cannot be named"):
                 await app.start("wide", until="each:1/inner")
             with pytest.raises(ArgumentError, match="greeting is a function, and only graphs have nodes"):
                 await app.start("greeting", "x", until="b")
@@ -186,7 +186,8 @@ def test_a_run_stays_with_its_version_until_it_is_upgraded(play: Play) -> None:
     async def scenario(make: Any) -> None:
         async with make(tasks=[price]) as app:
             first = await app.deploy(SHOP, label="1")
-            stays, moves = [await app.start("shop", count=1, id=id) for id in ("stays", "moves")]
+            for id in ("stays", "moves"):
+                await app.start("shop", count=1, id=id)
             await until(lambda: _waits(app, "stays", "moves"))
             second = await app.deploy(OTHER, label="2")
             new = await app.start("shop", count=1, id="new")
@@ -383,7 +384,7 @@ def test_a_third_party_node_type_is_an_action_like_any_other(play: Play) -> None
             assert await app.run("loud", text="hey") == {"heard": "HEYHEY", "quiet": None}
             assert await app.run("loud", text="") == {"heard": None, "quiet": "quiet"}
             assert (await app.runs())[0].status == "completed"
-            with pytest.raises(DefinitionError, match="shout|times"):
+            with pytest.raises(DefinitionError, match=r"shout|times"):
                 await app.deploy(SHOUTING.replace("times: 2", "volume: 2"))
 
     play(scenario)
@@ -408,7 +409,7 @@ def test_node_types_come_and_go_while_the_engine_runs(play: Play) -> None:
         async with make(drive=False, node_types=[Shout()]) as client:
             await client.start("loud", text="c", id="later")
         async with make() as app:
-            with pytest.raises(RunSetAside, match="graph 'loud' does not compile any more:(.|\\n)*shout"):
+            with pytest.raises(RunSetAside, match=r"graph 'loud' does not compile any more:(.|\n)*shout"):
                 await app.handle("later").result()
             assert (await app.start(graph_workflow(QUICK), id="fine")).id == "fine"
             assert await app.handle("fine").result() == "done"

@@ -14,7 +14,6 @@ from virtually import SECOND, Virtual
 from stepwell import Stepwell, ctx, graph_workflow, task
 from stepwell.engine.limits import Limits
 from stepwell.errors import RunFailed
-from stepwell.graph.problems import InvalidDefinition
 from stepwell.model.entries import StepStarted
 
 Play = Callable[..., Any]
@@ -92,7 +91,8 @@ def test_an_attempt_that_failed_is_not_kept_and_a_cached_node_is_one_in_a_map_to
         return n * 10
 
     cached = graph(
-        "  each: {map: [1, 2, 1, 3], tolerate: 1, concurrency: 1, do: {a: {task: odd, inputs: {n: '{{ item }}'}, cache: true}}}"
+        "  each: {map: [1, 2, 1, 3], tolerate: 1, concurrency: 1, "
+        "do: {a: {task: odd, inputs: {n: '{{ item }}'}, cache: true}}}"
     )
 
     async def scenario(make: Any) -> None:
@@ -173,7 +173,8 @@ def test_what_an_attempt_may_take_and_what_all_of_them_may() -> None:
     virtual = Virtual()
     log = Log(virtual)
     slow = graph(
-        "  a: {task: work, timeout: {attempt: 5s, total: 11s}, retry: {attempts: 9, first: 1s, backoff: 1, jitter: false}}"
+        "  a: {task: work, timeout: {attempt: 5s, total: 11s}, "
+        "retry: {attempts: 9, first: 1s, backoff: 1, jitter: false}}"
     )
     quiet = graph(
         "  a: {task: work, timeout: {heartbeat: 3s}}\n  b: {transform: late, needs: 'a:timeout'}",
@@ -183,7 +184,7 @@ def test_what_an_attempt_may_take_and_what_all_of_them_may() -> None:
 
     async def scenario() -> None:
         async with virtual.make(tasks=[log.work(100)]) as app:
-            with pytest.raises(RunFailed, match="(?i)time"):
+            with pytest.raises(RunFailed, match=r"(?i)time"):
                 await app.run(slow)
             assert [at for _, at in log.began][:2] == [0, 6]
             assert log.now <= 12
@@ -258,7 +259,7 @@ def test_an_output_that_does_not_fit_its_schema_fails_the_node_and_can_be_tried_
         given[:] = [{"no": 1}]
         async with make(tasks=[give]) as app:
             run = await app.start(checked)
-            with pytest.raises(RunFailed, match="the output of node a does not fit its schema.*ok"):
+            with pytest.raises(RunFailed, match=r"the output of node a does not fit its schema.*ok"):
                 await run.result()
             given[:] = [{"ok": 1}]
             again = await app.rerun_from(run.id, "a")

@@ -141,7 +141,8 @@ def test_a_process_that_closes_in_the_middle_of_a_map_leaves_it_to_the_next(play
             id="in a try",
         ),
         pytest.param(
-            "  a: {task: do, inputs: {what: a}}\n  b: {task: do, inputs: {what: b}}\n  c: {task: do, inputs: {what: c}}\n"
+            "  a: {task: do, inputs: {what: a}}\n  b: {task: do, inputs: {what: b}}\n"
+            "  c: {task: do, inputs: {what: c}}\n"
             "  z: {transform: ['{{ a }}', '{{ b }}', '{{ c }}'], needs: [a, b, c]}",
             {"a", "c"},
             {"a": 2, "b": 1, "c": 2},
@@ -157,7 +158,8 @@ def test_a_process_that_closes_in_the_middle_of_a_map_leaves_it_to_the_next(play
             id="in an iteration",
         ),
         pytest.param(
-            "  p: {parallel: {branches: {x: {a: {task: do, inputs: {what: a}}}, y: {b: {task: do, inputs: {what: b}}}}}}\n"
+            "  p: {parallel: {branches: {x: {a: {task: do, inputs: {what: a}}}, "
+            "y: {b: {task: do, inputs: {what: b}}}}}}\n"
             "  z: {transform: '{{ p }}', needs: p}",
             {"b"},
             {"a": 1, "b": 2},
@@ -242,7 +244,7 @@ def test_a_deadline_that_passes_while_the_run_waits_fails_it_when_it_has_undone_
         shop = Shop()
         async with virtual.make(tasks=[shop.task]) as app:
             run = await app.start(UNDOING, deadline="1h")
-            with pytest.raises(RunFailed, match="(?i)deadline"):
+            with pytest.raises(RunFailed, match=r"(?i)deadline"):
                 await run.result()
             assert virtual.now == 3600 * SECOND
             assert shop.did == ["book", "pay", "tidy", "repay", "unbook <book>"]
@@ -325,7 +327,7 @@ def test_nodes_are_added_to_a_run_after_what_is_done_and_before_what_is_not(play
     async def scenario(make: Any) -> None:
         shop = Shop()
         async with make(tasks=[shop.task]) as app:
-            run = await app.start(GROWING, id="r")
+            await app.start(GROWING, id="r")
             await until(lambda: is_(app, "r", "waiting"))
             await app.patch("r", {"more": {"task": "do", "inputs": {"what": "more {{ a }}"}, "needs": "a"}}, by="ann")
             await until(lambda: "more <a>" in shop.did)
@@ -530,7 +532,7 @@ def test_two_engines_of_two_stores_in_one_process_have_nothing_of_each_other(pla
         async with make(tasks=[first.task]) as app, second_store(tasks=[second.task]) as other:
             await app.deploy(one)
             await other.deploy(one.replace("what: one", "what: two"))
-            assert await asyncio.gather(app.run("shared"), other.run("shared")) == ["<one>", "<two>"]
+            assert [*await asyncio.gather(app.run("shared"), other.run("shared"))] == ["<one>", "<two>"]
             other.remove_task("do")
             run = await other.start("shared")
             with pytest.raises(RunSetAside, match="task 'do' is not registered in this process"):

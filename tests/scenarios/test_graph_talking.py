@@ -216,7 +216,7 @@ REVIEW = graph(
 def test_two_of_three_people_must_agree_in_the_form_that_was_asked_for(play: Play) -> None:
     async def scenario(make: Any) -> None:
         async with make() as app:
-            run = await app.start(REVIEW, what="it", id="r")
+            await app.start(REVIEW, what="it", id="r")
             await waiting(app, "r")
             [question] = await app.inbox()
             assert (question.prompt, question.run_id, question.who) == ("Publish it?", "r", ("ann", "bob", "cem"))
@@ -242,7 +242,7 @@ def test_two_of_three_people_must_agree_in_the_form_that_was_asked_for(play: Pla
 
 
 async def _has_none(app: Any, who: str) -> bool:
-    return await app.inbox(who) == []
+    return not await app.inbox(who)
 
 
 def test_a_question_ends_by_its_time_by_disagreement_and_by_being_taken_back() -> None:
@@ -363,7 +363,7 @@ def test_functions_start_graphs_as_child_runs(play: Play) -> None:
             await app.signal(started, "go")
             assert await app.handle(started).result() == 10
             assert await in_thread.result() == 12
-            with pytest.raises(RunFailed, match="n.*does not fit its schema|does not fit its schema.*n"):
+            with pytest.raises(RunFailed, match=r"n.*does not fit its schema|does not fit its schema.*n"):
                 await app.run(outer, "four")
         with pytest.raises(WorkflowBodyError, match="inner is a graph and no function"):
             INNER(n=1)
@@ -380,7 +380,7 @@ def test_a_child_graph_refuses_an_input_that_does_not_fit_its_schema(play: Play)
 
     async def scenario(make: Any) -> None:
         async with make(workflows=[INNER], tasks=[double]) as app:
-            with pytest.raises(RunFailed, match="the input of the run does not fit its schema.*n"):
+            with pytest.raises(RunFailed, match=r"the input of the run does not fit its schema.*n"):
                 await app.run(parent, n="four")
 
     play(scenario)
@@ -426,7 +426,12 @@ def test_a_secret_is_no_child_s_unless_it_declares_it_too(play: Play, monkeypatc
     async def use(token: str) -> None:
         seen.append(token)
 
-    child = "stepwell: 1\nid: child\nsecrets: [TOKEN]\nnodes: {a: {task: use, inputs: {token: '{{ input.t }} {{ secret.TOKEN }}'}}}\n"
+    child = """
+stepwell: 1
+id: child
+secrets: [TOKEN]
+nodes: {a: {task: use, inputs: {token: "{{ input.t }} {{ secret.TOKEN }}"}}}
+"""
     parent = graph("  a: {workflow: {workflow: child, inputs: {t: '{{ secret.TOKEN }}'}}}", "secrets: [TOKEN]", "p")
 
     async def scenario(make: Any) -> None:

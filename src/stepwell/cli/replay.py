@@ -13,12 +13,16 @@ import click
 import msgspec
 
 from stepwell.app import Stepwell
+from stepwell.authoring.graph import GraphWorkflow
+from stepwell.authoring.registry import Registry
 from stepwell.authoring.workflow import Workflow
 from stepwell.cli.parts import words
-from stepwell.cli.parts.call import Call, cli_command
+from stepwell.cli.parts.call import Call, cli_command, code_option
 from stepwell.cli.parts.endings import FAILED, NOT_FOUND, OK
 from stepwell.cli.parts.finding import find_run
+from stepwell.cli.parts.graphs import code_in, graph_in_file
 from stepwell.cli.parts.opening import client, run
+from stepwell.cli.parts.sources import is_definition_file
 from stepwell.cli.parts.targets import find_target, workflows_in
 from stepwell.cli.parts.verbs import target_of
 from stepwell.errors import TargetError
@@ -36,28 +40,38 @@ _COLOURS = {"ok": "green", "diverged": "red", "cannot_load": "yellow"}
 @click.argument("names", nargs=-1, metavar="[RUN] [TARGET]...")
 @click.option("--all", "everything", is_flag=True, help="Replay all runs of the store.")
 @click.option("--workflow", metavar="NAME", help="Replay all runs of this workflow.")
+@code_option
 def command(call: Call, names: tuple[str, ...], everything: bool, workflow: str | None) -> int:
     """Run the bodies of stored runs with what their journals recorded, and say where today's code differs.
 
     Nothing is run but the bodies: no step, no wait, no write; a process that drives the store is not disturbed. The
-    code is that of TARGET (file.py or module, several if need be), or what a run was started from. Exits with 1 when a
-    run diverged; steps that are new, and records that are left over, are only told.
+    code is that of TARGET (file.py or module, several if need be), or what a run was started from. A run of a graph
+    goes through its own definition, or through that in TARGET (flow.yaml); its tasks need not be there. Exits with 1
+    when a run diverged; steps that are new, and records that are left over, are only told.
     """
     many = everything or workflow is not None
     if not many and not names:
         raise click.UsageError("name one RUN, or say --all or --workflow NAME")
     targets = names if many else names[1:]
     with contextlib.redirect_stdout(sys.stderr):  # bodies print what they like; answers alone go to standard output
-        code = Code([workflow for target in targets for workflow in workflows_in(target)])
+        tasks = code_in(call.tasks).tasks if call.tasks else None
+        code = Code([workflow for target in targets for workflow in _workflows_in(target)], tasks)
         if many:
             return run(_replay_all(call, code, workflow or ""))
         return run(_replay_one(call, code, names[0]))
 
 
+def _workflows_in(target: str) -> Sequence[Workflow[..., Any]]:  # Any: whatever they return
+    if is_definition_file(target):
+        return [graph_in_file(target, (), checked=False).workflow]
+    return workflows_in(target)
+
+
 class Code:
     """Where the code of a run is found: in the targets that were named, or in what it was started from."""
 
-    def __init__(self, given: Sequence[Workflow[..., Any]]) -> None:  # Any: whatever they return
+    def __init__(self, given: Sequence[Workflow[..., Any]], tasks: Registry | None) -> None:  # Any: what they return
+        self.tasks = tasks
         self._given = given
         self._main = sys.modules["__main__"]
         self._loaded: dict[str, tuple[Sequence[Workflow[..., Any]], ModuleType] | str] = {}
@@ -77,6 +91,11 @@ class Code:
         # A script's own classes are recorded as those of `__main__`, and each script is that in its turn.
         sys.modules["__main__"] = found[1]
         return _fitting(found[0], row, version) or f"{target} has no {_named(row, version)}"
+
+    def graph_of(self, row: RunRow) -> GraphWorkflow | None:
+        """The graph that was named for runs of this workflow, if one was."""
+        named = [one for one in self._given if isinstance(one, GraphWorkflow) and one.name == row.workflow]
+        return named[-1] if named else None
 
     def _load(self, target: str) -> tuple[Sequence[Workflow[..., Any]], ModuleType] | str:  # Any: as above
         sys.modules["__main__"] = self._main
@@ -101,7 +120,7 @@ def _named(row: RunRow, version: str) -> str:
 
 
 async def _replay_one(call: Call, code: Code, text: str) -> int:
-    async with client(call) as app:
+    async with client(call, tasks=code.tasks) as app:
         found = await _replay(app, code, await find_run(app, text))
     if call.json:
         call.document(found)
@@ -112,7 +131,7 @@ async def _replay_one(call: Call, code: Code, text: str) -> int:
 
 async def _replay_all(call: Call, code: Code, workflow: str) -> int:
     counts: Counter[str] = Counter()
-    async with client(call) as app:
+    async with client(call, tasks=code.tasks) as app:
         async for row in app.every(Filter(workflow=workflow, limit=PAGE)):
             found = await _replay(app, code, row)
             counts[found.outcome] += 1
@@ -139,7 +158,7 @@ async def _replay(app: Stepwell, code: Code, row: RunRow) -> Replayed:
         return None if isinstance(found, str) else found
 
     target = await target_of(app, row)
-    replayed = await app.replay(row.run_id, find=find)
+    replayed = await app.replay(row.run_id, code.graph_of(row), find=find)
     return msgspec.structs.replace(replayed, detail=found) if isinstance(found, str) else replayed
 
 

@@ -14,7 +14,7 @@ from stepwell.cli.parts import detaching, words
 from stepwell.cli.parts.call import Call, cli_command, code_option
 from stepwell.cli.parts.driving import Driver, has_unheard_pause
 from stepwell.cli.parts.endings import FAILED, OK, TargetMissing
-from stepwell.cli.parts.graphs import check_node, deployed_graph, graph_in_file, may_be_deployed
+from stepwell.cli.parts.graphs import deployed_graph, graph_in_file, may_be_deployed
 from stepwell.cli.parts.opening import client, engine, me, store_path
 from stepwell.cli.parts.opening import run as run_loop
 from stepwell.cli.parts.reporting import Driven, cause_of, output_of, report
@@ -22,7 +22,6 @@ from stepwell.cli.parts.screens import screen_for
 from stepwell.cli.parts.sources import STDIN, is_definition_file
 from stepwell.cli.parts.starts import start_options
 from stepwell.cli.parts.targets import LABEL, Target, find_target
-from stepwell.engine.performing import UNTIL
 from stepwell.errors import ArgumentError, StoreBusy
 from stepwell.model.entries import OnChange
 from stepwell.model.ids import run_id as checked_id
@@ -41,11 +40,10 @@ class Order(msgspec.Struct, frozen=True):
     options: StartOptions
     labels: dict[str, str]
     on_change: OnChange | None
-    until: str = ""
 
     async def start(self, app: Stepwell) -> str:
         """Start it, or find it; returns the run's id."""
-        labels = {**self.labels, LABEL: self.target.label, **({UNTIL: self.until} if self.until else {})}
+        labels = {**self.labels, LABEL: self.target.label}
         options: StartOptions = {**self.options, "id": self.id, "labels": labels, "by": me()}
         return (await app.start_encoded(self.target.workflow, self.data, **options)).id
 
@@ -96,11 +94,9 @@ def command(
     if id_ is not None:
         checked_id(id_)
     found = _find(call, target, version, is_checked=not detach or bool(call.tasks))
-    if until:
-        check_node(found.workflow, until)
     data = found.workflow.codec.parse(read_input(given))
-    options: StartOptions = {**start, "priority": priority, "durability": durability}
-    order = Order(found, data, id_, options, read_labels(labels), on_change, until)
+    options: StartOptions = {**start, "priority": priority, "durability": durability, "until": until or None}
+    order = Order(found, data, id_, options, read_labels(labels), on_change)
     if detach:
         if durability == "memory":
             raise click.UsageError("--detach with --durability memory: such a run lives in the process that runs it")
@@ -221,7 +217,7 @@ def read_labels(given: tuple[str, ...]) -> dict[str, str]:
         key, equals, value = one.partition("=")
         if not key or not equals:
             raise click.BadParameter(f"{one!r}: write KEY=VALUE", param_hint="--label")
-        if key in (LABEL, UNTIL):
-            raise click.BadParameter(f"{key!r} is written by this command itself", param_hint="--label")
+        if key == LABEL:
+            raise click.BadParameter(f"{LABEL!r} is written by this command itself", param_hint="--label")
         labels[key] = value
     return labels

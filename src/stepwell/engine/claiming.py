@@ -184,16 +184,24 @@ class Claims:
         """Load the graphs that these runs are of; one whose definition is no good any more is set aside."""
         ready = []
         for one in claimed:
-            row = one.row
-            is_function = row.workflow in self._engine.workflows
-            reason = "" if is_function else await self._lack_of_graph(row.workflow, row.version)
-            if not reason:
+            try:
+                is_set_aside = await self._set_aside_if_lacking(store, one.row)
+            except StoreError:  # the run is this worker's all the same: `_adopt_in_time` looks again
+                is_set_aside = False
+            if not is_set_aside:
                 ready.append(one)
-                continue
-            state, _ = await read_run(store, row.run_id)
-            self._adopting.discard(row.run_id)
-            await self._set_aside(store, row, state, reason, "code_change")
         return ready
+
+    async def _set_aside_if_lacking(self, store: Store, row: RunRow) -> bool:
+        """Set a run aside whose graph is not there or no good; whether that was done."""
+        is_function = row.workflow in self._engine.workflows
+        reason = "" if is_function else await self._lack_of_graph(row.workflow, row.version)
+        if not reason:
+            return False
+        state, _ = await read_run(store, row.run_id)
+        await self._set_aside(store, row, state, reason, "code_change")
+        self._adopting.discard(row.run_id)
+        return True
 
     async def _lack_of_graph(self, name: str, version: str) -> str:
         """Why a run of this version of a graph cannot be driven; "" when it can, now that the graph is loaded."""

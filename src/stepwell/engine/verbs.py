@@ -55,8 +55,8 @@ class RetryBody(VerbBody, frozen=True):
 class PatchBody(msgspec.Struct, frozen=True):
     """What a patch message carries: the whole new definition as canonical JSON, and its digest.
 
-    `base` is the digest of the definition that `nodes` and `edges` were added to. Where the run has another one by then,
-    since somebody else has patched it too, they are added to that.
+    `base` is the digest of the definition that `nodes` and `edges` were added to. Where the run has another one by
+    then, since somebody else has patched it too, they are added to that.
     """
 
     definition: msgspec.Raw

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -56,13 +56,13 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     child: str = ""
 
 
-def steps_of(journal: Iterable[Stored], payload: Payload, name: str = "") -> list[StepRecord]:
-    """The steps of a journal in the order in which they began; with `name` only those that it means."""
+def steps_of(journal: Iterable[Stored], payload: Payload, names: Collection[str] | None = None) -> list[StepRecord]:
+    """The steps of a journal in the order in which they began; with `names` only those that one of them means."""
     records: dict[str, StepRecord] = {}
     for stored in journal:
         entry = stored.entry
         if isinstance(entry, StepStarted | StepCompleted | StepFailed | StepCancelled) and (
-            not name or is_named(entry.path, name)
+            names is None or any(is_named(entry.path, name) for name in names)
         ):
             path = str(entry.path)
             records[path] = _with_entry(records.get(path), entry, payload)

@@ -137,10 +137,10 @@ class Plan:
 def draw_plan(seed: int) -> Plan:
     """The plan of a seed: in every other one runs do everything, in the rest tasks, asyncio and child runs only.
 
-    In every third one most runs go through graphs.
+    In every fifth one most runs go through graphs.
     """
     plan = _wide_plan(seed) if seed % 2 else _narrow_plan(seed)
-    return _graph_plan(plan) if seed % 3 == 1 else plan
+    return _graph_plan(plan) if seed % 5 == 1 else plan
 
 
 def _graph_plan(plan: Plan) -> Plan:

@@ -18,6 +18,7 @@ from stepwell.model.entries import (
     RunResumed,
     ScopeClosed,
     ScopeOpened,
+    StateSet,
     StepCancelled,
     StepCompleted,
     StepFailed,
@@ -34,6 +35,7 @@ from stepwell.model.versions import digest_of
 from stepwell.testing.graphics import Json
 from stepwell.testing.invariants import Book, Written, books_of
 from stepwell.testing.needs import need
+from stepwell.testing.rooms import check_rooms
 from stepwell.testing.world import World
 
 Scope = tuple[tuple[str, int], ...]
@@ -64,13 +66,15 @@ def check_facts(world: World) -> None:
         if row is None:
             continue
         shape = _Shape()
-        shape.take(msgspec.json.decode(row.body), None, "")
+        shape.take(msgspec.json.decode(row.body))
         _check_order(book, shape)
         _check_inputs(book)
-        _check_once(book)
+        _check_once(book, shape)
+        _check_races(book, shape)
         _check_scopes(book)
         _check_undoing(book, shape)
         _check_retries(book)
+        check_rooms(book, shape.windows, shape.locks)
 
 
 @dataclass
@@ -78,29 +82,44 @@ class _Shape:
     """A definition, flat; all ids in a simulated one are different.
 
     `needs` are the sources of each node, `joins` how many of them must be settled before it begins (0: all).
+    `again` are those that may run several times in one instance of their body, `races` those that a node decides.
     """
 
     needs: dict[str, list[str]] = field(default_factory=dict)
     joins: dict[str, int] = field(default_factory=dict)
     undone: dict[str, str] = field(default_factory=dict)
     scopes: dict[str, bool] = field(default_factory=dict)
+    windows: dict[str, int] = field(default_factory=dict)
+    locks: dict[str, str] = field(default_factory=dict)
+    again: set[str] = field(default_factory=set)
+    races: set[str] = field(default_factory=set)
 
-    def take(self, body: Json, _: object, around: str) -> None:
+    def take(self, body: Json) -> None:
         """Take in a body and those in it."""
-        back = {edge["to"] for edge in body.get("edges", ()) if edge.get("back")}
+        cycles = [edge for edge in body.get("edges", ()) if edge.get("back")]
+        back = {edge["to"] for edge in cycles}
+        self.again |= back | {edge["from"] for edge in cycles}
         for id, node in _nodes(body):
             self.needs[id] = [] if id in back else [_source(one) for one in _listed(node.get("needs"))]
             join = node.get("join", "all")
             kind = next(iter(join)) if isinstance(join, dict) else join
             self.joins[id] = 0 if kind in ("all", "all_strict", "general") else 1
+            if kind == "each":
+                self.again.add(id)
             if "compensate" in node:
                 ((undo, _),) = _nodes(node["compensate"])
                 self.undone[undo] = id
             kind, given = _kind_of(node)
+            if given.get("concurrency"):
+                self.windows[id] = given["concurrency"]
+            if "critical" in node or given.get("critical"):
+                self.locks[id] = node.get("critical") or given["critical"]
+            if kind == "race" and given.get("decide", "first") == "first":
+                self.races.add(id)
             if kind == "scope":
                 self.scopes[id] = given.get("compensate", "auto") == "auto"
             for inner in _bodies(given):
-                self.take(inner, None, id)
+                self.take(inner)
 
 
 def _listed(needs: Json) -> list[Json]:
@@ -188,8 +207,8 @@ def _numbers(data: Json) -> Iterator[int]:
 # -- facts --------------------------------------------------------------------------------------------------------
 
 
-def _check_once(book: Book) -> None:
-    """In one life of a run a fact is told once, and of a node that was skipped nothing else is."""
+def _check_once(book: Book, shape: _Shape) -> None:
+    """In one life of a run a fact is told once, and of a node that was skipped nothing else is; no node runs twice."""
     told: dict[tuple[type, StepPath], int] = {}
     began: dict[StepPath, int] = {}
     skipped: dict[StepPath, int] = {}
@@ -200,7 +219,9 @@ def _check_once(book: Book) -> None:
             told.clear()
             began.clear()
             skipped.clear()
-        if isinstance(entry, StepSkipped | NodePassed | ScopeOpened | ScopeClosed):
+        if isinstance(entry, StepSkipped | NodePassed | ScopeOpened | ScopeClosed | StateSet | ValueRecorded):
+            if entry.path is None:  # a person has set it
+                continue
             key = (type(entry), entry.path)
             need(key not in told, f"{where} tells {type(entry).__name__} of {entry.path} again: {told.get(key)}")
             told[key] = one.seq
@@ -210,6 +231,29 @@ def _check_once(book: Book) -> None:
         elif isinstance(entry, StepStarted | WaitStarted | NodePassed | ScopeOpened):
             need(entry.path not in skipped, f"{where} begins {entry.path}, skipped in {skipped.get(entry.path)}")
             began[entry.path] = one.seq
+            is_first = entry.path.occurrence == 1 or entry.path.name not in shape.needs
+            need(is_first or entry.path.name in shape.again, f"{where} begins {entry.path}, where once is all")
+
+
+def _check_races(book: Book, shape: _Shape) -> None:
+    """Of the branches of a race that a node decides, only that of the first that was done goes on."""
+    won: dict[StepPath, str] = {}
+    for one in book.written:
+        entry = one.entry
+        if isinstance(entry, RunResumed) and entry.retry:
+            won.clear()
+        if not isinstance(entry, StepStarted | WaitStarted | StepCompleted | WaitSatisfied | NodePassed):
+            continue
+        for container, (label, _) in zip(containers_of(entry.path), entry.path.scope, strict=False):
+            if container.name not in shape.races:
+                continue
+            branch = label.partition(".")[2]
+            if isinstance(entry, StepCompleted | NodePassed | WaitSatisfied) and (
+                entry.path.name in shape.needs and entry.path.scope[-1][0] == label
+            ):
+                won.setdefault(container, branch)
+            is_late = isinstance(entry, StepStarted | WaitStarted) and won.get(container, branch) != branch
+            need(not is_late, f"{book.name}: entry {one.seq} begins {entry.path}, and {won.get(container)} has won")
 
 
 @dataclass

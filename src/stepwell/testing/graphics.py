@@ -47,7 +47,7 @@ def draw_graph(chance: Random, name: str, *, may_have_kids: bool = True, is_sure
     if may_have_kids and chance.random() < 0.25:
         kids = (draw_graph(chance, f"{name}-kid", may_have_kids=False, is_sure=sure),)
     drawing = _Drawing(chance, sure, kids)
-    body = drawing.body(chance.randint(2, 14 if may_have_kids else 6), ("input.token",), (), 0, makes=chance.random() < 0.3)
+    body = drawing.body(chance.randint(2, 11 if may_have_kids else 5), ("input.token",), (), 0, makes=chance.random() < 0.3)
     definition = {
         "stepwell": 1,
         "id": name,
@@ -315,8 +315,8 @@ class _Drawing:
             bad = chance.choice((0, 0, 0, 0, 1, 2)) if self.wants_sure else chance.choice((0, 0, 0, 1, TRIES))
             undo = {"token": f"{{{{ {id} }}}}", "milliseconds": self._time(), "failures": bad}
             node["compensate"] = {self._id("undo"): {"task": "undo", "inputs": undo}}
-        if self._maybe(0.06):
-            node |= chance.choice(({"critical": "inner"}, {"concurrency": 1}, {"priority": 3}))
+        if self._maybe(0.15):
+            node |= chance.choice(({"critical": "inner"}, {"critical": "inner"}, {"concurrency": 1}, {"priority": 3}))
 
     def _on_error(self, body: _Body, id: str, node: Json, fails: bool) -> None:
         if not self._maybe(0.6 if fails else 0.05):
@@ -545,7 +545,7 @@ class _Drawing:
         chance, id = self.chance, self._id("scope")
         given: Json = {}
         ports: tuple[str, ...] = ("out",)
-        has_lock = not place.has_lock and self._maybe(0.25)
+        has_lock = not place.has_lock and self._maybe(0.4)
         if has_lock:
             given["critical"] = "outer"
         if self._maybe(0.2):
@@ -578,7 +578,7 @@ _TASKS = (
 _LEAVES = (
     *("task",) * 12,
     *("condition",) * 2,
-    *("router", "switch", "transform", "noop", "set", "wait", "emit", "child"),
+    *("router", "switch", "transform", "noop", "set", "wait", "emit", "emit", "child"),
 )
 _UNSURE_LEAVES = ("signal", "event", "human", "stop")
 _BOXES = ("map", "map", "loop", "parallel", "race", "try", "try", "scope", "scope")

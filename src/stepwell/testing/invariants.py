@@ -56,6 +56,13 @@ def task_at(path: StepPath) -> str:
     return path.name if "." in number else name  # what has a point belongs to a node, such as its delay
 
 
+def is_ending(entry: AnyEntry) -> bool:
+    """Whether a step is over with this entry, one way or another."""
+    return isinstance(entry, StepCompleted | StepCancelled) or (
+        isinstance(entry, StepFailed) and entry.retry_at is None
+    )
+
+
 @dataclass(frozen=True)
 class Written:
     """An entry as it got into a journal."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
+from stepwell.authoring.graph import GraphWorkflow
 from stepwell.errors import RunCancelled, RunFailed, RunSetAside
+from stepwell.graph.plan import PlanBody
 from stepwell.model.durations import Duration
 from stepwell.model.entries import OnChange, kind_of
 from stepwell.model.failure import Failure
@@ -130,7 +132,14 @@ class BenchRun(Generic[T]):
 
     def steps(self, step: Named | None = None) -> list[StepRecord]:
         """The run's steps in the order in which they began; of one task, child workflow, name or path when given."""
-        return steps_of(self.journal, self._payload, "" if step is None else name_of(step))
+        return steps_of(self.journal, self._payload, None if step is None else self._names(step))
+
+    def _names(self, step: Named) -> Collection[str]:
+        """What a step is called; in a graph a task's steps are called as the nodes that call it."""
+        graph = None if isinstance(step, str) else self._bench.workflow(self.row.workflow, self.state.version)
+        if isinstance(step, str) or not isinstance(graph, GraphWorkflow):
+            return (name_of(step),)
+        return tuple(_calling(graph.plan.body, step.name))
 
     def ran(
         self,
@@ -231,3 +240,12 @@ class BenchRun(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<run {self.id}: {self.status}>"
+
+
+def _calling(body: PlanBody, task: str) -> Iterator[str]:
+    """The nodes of a body, and of those in it, that call a task or start a workflow of this name."""
+    for node in body.nodes:
+        if task in (node.task, node.settings.source.get("workflow") if node.type.kind == "child" else ""):
+            yield node.id
+        for inner in node.bodies.values():
+            yield from _calling(inner, task)

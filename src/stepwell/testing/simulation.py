@@ -32,6 +32,7 @@ from stepwell.testing.drawing import Fault, Listener, Plan, Standing, Start, Vis
 from stepwell.testing.flowing import check_flow
 from stepwell.testing.hearing import hearing
 from stepwell.testing.invariants import Violation, check_history
+from stepwell.testing.plans import compiled_once
 from stepwell.testing.promises import check_promises
 from stepwell.testing.replaying import check_replays
 from stepwell.testing.reports import Report as Report
@@ -60,7 +61,7 @@ def simulate(seed: int) -> Report:
     """
     simulation = _Simulation(draw_plan(seed))
     try:
-        with hearing(simulation.world):
+        with hearing(simulation.world), compiled_once():
             simulation.play()
             check_history(simulation.world, simulation.plan)
             calls = check_replays(simulation.world, simulation.plan)

@@ -116,8 +116,8 @@ class Partial(History):
         Args:
             id: the run.
             nodes: a mapping from ids to nodes, or a list of nodes, as in a definition. They go into the run's own
-                body. Those whose `needs` are done begin at once. Where they refer to outputs that nobody needed any more,
-                attempts in flight are begun again, as after a crash.
+                body. Those whose `needs` are done begin at once. Where they refer to outputs that nobody needed any
+                more, attempts in flight are begun again, as after a crash.
             edges: further edges, from old nodes too; none may lead to a node that has begun or was skipped.
             by, reason: who asks and why, for the journal.
 

@@ -89,8 +89,8 @@ class Starting(UseCases):
 
         Args:
             target: a workflow, or a task, which then is a run of one step with an identity of its own. Options that
-                it was given by `with_options` hold unless they are given here. Or the name of a deployed graph, whose
-                active version is started then, or of a function that this Stepwell was given.
+                it was given by `with_options` hold unless they are given here. Or a name: of a deployed graph, for
+                its active version, or of a function that this Stepwell was given.
             *args, **kwargs: the workflow's own arguments.
             id: the run's id; made up when absent.
             priority: runs with a higher number go first.
@@ -119,7 +119,6 @@ class Starting(UseCases):
             RunExists: the id is taken by a run of another workflow or with another input.
             WorkflowNotFound: nothing has the name that was given.
         """
-        workflow = await self._workflow(target)
         options: dict[str, object] = {
             "id": id,
             "priority": priority,
@@ -139,6 +138,11 @@ class Starting(UseCases):
             "until": until,
         }
         given: Any = {name: value for name, value in options.items() if value != _DEFAULTS.get(name)}  # as options
+        return await self._start_with(await self._workflow(target), args, kwargs, given)
+
+    async def _start_with(
+        self, workflow: Workflow[..., Any], args: tuple[object, ...], kwargs: dict[str, object], given: StartOptions
+    ) -> Run[Any]:
         refuse_ambiguous(workflow, len(args), given)
         return await self.start_encoded(workflow, workflow.codec.encode(args, kwargs), **given)
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import click
 import msgspec
 
 from stepwell.app import Stepwell
@@ -16,7 +15,6 @@ from stepwell.authoring.graph import GraphWorkflow, made
 from stepwell.authoring.registry import Registry
 from stepwell.authoring.workflow import Workflow, workflow_of
 from stepwell.cli.parts.endings import TargetMissing
-from stepwell.cli.parts.finding import did_you_mean
 from stepwell.cli.parts.sources import is_definition_file, read_source
 from stepwell.cli.parts.targets import Target, load
 from stepwell.cli.parts.whitelist import tasks_of
@@ -124,20 +122,6 @@ async def deployed_graph(
 def _target(graph: GraphWorkflow, head: str, code: Code) -> Target:
     others = tuple(one for one in code.workflows if one.name != graph.name)
     return Target(label_of(head, code.places), graph, (*others, graph), code.tasks)
-
-
-def check_node(graph: Workflow[..., Any], node: str) -> None:
-    """Refuse `--until` a node that is not there.
-
-    Raises:
-        click.UsageError: the target is no graph.
-        ArgumentError: it has no such node.
-    """
-    if not isinstance(graph, GraphWorkflow):
-        raise click.UsageError("--until names a node of a graph; functions have none")
-    if node not in graph.plan.body.by_id:
-        near = did_you_mean(node, graph.plan.body.by_id) or f"; it has {', '.join(list(graph.plan.body.by_id)[:12])}"
-        raise ArgumentError(f"--until {node}: {graph.name} has no such node{near}")
 
 
 # -- runs that are there -----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from stepwell.authoring.registry import Registry
 from stepwell.authoring.workflow import Workflow
 from stepwell.cli.parts.call import DEFAULT_STORE, Call
 from stepwell.cli.parts.endings import StoreMissing
+from stepwell.cli.parts.memory import give_back_large_blocks
 from stepwell.errors import StoreBusy
 from stepwell.stores import open_store
 
@@ -46,6 +47,7 @@ def engine(
     grace: str = GRACE,
 ) -> Stepwell:
     """A process that drives these workflows' runs; opening it raises `StoreBusy` when another one does."""
+    give_back_large_blocks()
     return Stepwell(call.store, workflows=workflows, tasks=tasks or (), grace=grace, strict=is_strict())
 
 

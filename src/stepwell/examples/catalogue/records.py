@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 class NotFound(Exception):
@@ -125,9 +126,8 @@ class Row:
     dhash: str
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """What came of one product: a `Row` of what is exported, and the shape of its drawing."""
+class Looked(NamedTuple):
+    """What came of one product, as the graph hands it on: what a `Row` has, and the shape of its drawing."""
 
     number: int
     name: str
@@ -140,7 +140,7 @@ class Looked:
     @property
     def row(self) -> Row:
         """What is exported."""
-        return Row(self.number, self.name, self.price, self.ink, self.paper, self.dhash)
+        return Row(*self[:-1])
 
 
 @dataclass(frozen=True, slots=True)

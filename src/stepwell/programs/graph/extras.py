@@ -55,7 +55,7 @@ class Extras:
     def of(self, firing: Firing, data: msgspec.Raw) -> StepExtras | None:
         """What a step of this node needs besides its task and input; None for most."""
         node = firing.node
-        named = self.secrets_in(bytes(data))
+        named = self.secrets_in(data)
         if node.concurrency is None and not node.rate and node.cache is None and not named:
             return None
         slots = []
@@ -76,14 +76,15 @@ class Extras:
             key = f"{node.task or node.type.name}:{content_hash(of)}"
         return StepExtras(tuple(slots), named, key, ttl)
 
-    def secrets_in(self, data: bytes) -> dict[str, str]:
+    def secrets_in(self, data: msgspec.Raw) -> dict[str, str]:
         """The secrets of which markers are in a step's input: their names by marker."""
         if not self._plan.definition.secrets:
             return {}
         if self._markers is None:
             names = self._plan.definition.secrets
             self._markers = {marker(self._identity.run_id, name): name for name in names}
-        return {mark: name for mark, name in self._markers.items() if mark.encode() in data}
+        text = bytes(data)
+        return {mark: name for mark, name in self._markers.items() if mark.encode() in text}
 
     def check(self, node: PlanNode, output: object) -> None:
         """See that an output fits the schema that its node gives.

@@ -431,7 +431,7 @@ class GraphProgram:
 
     def secrets_in(self, data: msgspec.Raw) -> list[str]:
         """The names of the secrets of which markers are in a step's input."""
-        return sorted(self._extras.secrets_in(bytes(data)).values())
+        return sorted(self._extras.secrets_in(data).values())
 
     def check_output(self, node: PlanNode, output: object) -> None:
         """See that an output fits the schema that its node gives."""

@@ -127,7 +127,6 @@ class Container:
     def _end_when_empty(self) -> None:
         if self.frames or not self.is_stopping or self.firing.is_over:
             return
-        self.release()
         verdict = self._verdict
         if verdict is None:
             self.over()
@@ -138,6 +137,7 @@ class Container:
             output, ports = verdict
             self.program.record(ScopeClosed(at=0, path=self.firing.path, ports=ports))
             self.firing.succeed(output, ports)
+        self.release()  # last: who waits for it begins at once, unless this end was the end of that too
 
     def over(self) -> None:
         """The container was stopped, and nothing in it moves any more."""

@@ -105,8 +105,8 @@ class Scope(Container):
         outcome = self._outcome
         if outcome is None:
             self.is_stopping = True
-            self.release()
             self.over()
+            self.release()
         elif isinstance(outcome, BaseException):
             self.fail(outcome)
         else:
