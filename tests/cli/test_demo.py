@@ -72,3 +72,24 @@ def test_without_its_dependencies_the_demo_says_what_to_install(cli: Cli) -> Non
     assert done.returncode == 4
     assert "pip install 'stepwell[demo]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.campaign
+def test_the_demo_as_a_graph_killed_and_started_again_fetches_nothing_finished_twice(
+    cli: Cli, demo: tuple[str | Path, ...]
+) -> None:
+    store = cli.folder / "demo" / "demo.db"
+    run = f"demo-graph-{ITEMS}-s1-1"
+    process = cli.begin(*demo, "--graph")
+    asked = cli.folder / "demo" / "shop-requests.log"
+    until(lambda: asked.exists() and asked.read_bytes().count(b"p ") > 15)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = cli.json("state", run, "--store", store)["steps"]["done"]
+    again = cli(*demo, "--graph", "--json", seconds=60)
+    assert again.returncode == 0, again.stderr
+    begun, report = reported(again.stdout)
+    assert (begun["workflow"], begun["existed"], begun["steps_done"]) == ("catalogue-graph", True, before)
+    assert report["finished_fetched_again"] == []
+    plain = cli(*demo, "--json", seconds=60)
+    assert reported(plain.stdout)[1]["report"] == report["report"]

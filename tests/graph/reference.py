@@ -259,6 +259,7 @@ class _Reference:
             return Ended(when, error=error)
         undos += here.undos
         if rest < NEVER and here.stranded:
+            self.lenient.append((here.scope, rest))  # a `general` join may be skipped before that is seen
             error = error_named("GraphStranded", "these joins wait for what can never come")
             return Ended(rest, error=error.inside(here.stranded[0] if len(here.stranded) == 1 else Text()))
         return Ended(rest, result_of(here.body, here.names, rest) if rest < NEVER else None)

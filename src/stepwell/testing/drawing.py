@@ -148,7 +148,7 @@ def _graph_plan(plan: Plan) -> Plan:
     chance = Random(f"graphs {plan.seed}")
     starts = tuple(
         dataclasses.replace(start, graph=draw_graph(chance, f"graph-{number}"))
-        if number == 0 or chance.random() < 0.6
+        if number == 0 or chance.random() < 0.8
         else start
         for number, start in enumerate(plan.starts)
     )

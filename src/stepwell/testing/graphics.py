@@ -44,7 +44,7 @@ def draw_graph(chance: Random, name: str, *, may_have_kids: bool = True, is_sure
     """A graph of about a dozen nodes."""
     sure = chance.random() < 0.6 if is_sure is None else is_sure
     kids: tuple[Graph, ...] = ()
-    if may_have_kids and chance.random() < 0.25:
+    if may_have_kids and chance.random() < 0.35:
         kids = (draw_graph(chance, f"{name}-kid", may_have_kids=False, is_sure=sure),)
     drawing = _Drawing(chance, sure, kids)
     body = drawing.body(chance.randint(2, 11 if may_have_kids else 5), ("input.token",), (), 0, makes=chance.random() < 0.3)
@@ -144,7 +144,7 @@ class _Drawing:
             self._node(body, place, share)
             budget -= share
         last = self._last(body, place)
-        if makes and not is_safe and self._maybe(0.3):  # what was made is undone
+        if makes and not is_safe and self._maybe(0.4):  # what was made is undone
             inputs = {"token": self._number(place), "milliseconds": self._time(), "failures": ALWAYS}
             body.nodes[self._id("steady")] = {"task": "steady", "inputs": inputs, "needs": [{"from": last}]}
         drawn: Json = {"nodes": body.nodes, "result": f"{{{{ {last} ?? null }}}}"}
@@ -201,7 +201,7 @@ class _Drawing:
         able = [id for id in body.nodes if body.ports[id]]
         if not able:
             return []
-        count = self.chance.choice((0, 1, 1, 1, 2, 2, 3))
+        count = self.chance.choice((0, 1, 1, 2, 2, 2, 3))
         ids = dict.fromkeys(self.chance.choice(able[-4:]) for _ in range(count))
         found = []
         for id in ids:
@@ -215,7 +215,7 @@ class _Drawing:
         if len(sources) < 2:
             return {}
         ids = {id for id, _ in sources}
-        kinds = ("all",) * 6 + ("all_strict", "any", "any", "general", "each", "first", "first")
+        kinds = ("all",) * 5 + ("all_strict", "any", "any", "any", "general", "each", "first", "first")
         kind = self.chance.choice(kinds if len(ids) == len(sources) else ("all", "any", "general"))
         origins = [body.ancestors({id}) for id in ids]
         is_apart = sum(map(len, origins)) == len(set().union(*origins))  # else one may exclude another
@@ -315,7 +315,7 @@ class _Drawing:
             bad = chance.choice((0, 0, 0, 0, 1, 2)) if self.wants_sure else chance.choice((0, 0, 0, 1, TRIES))
             undo = {"token": f"{{{{ {id} }}}}", "milliseconds": self._time(), "failures": bad}
             node["compensate"] = {self._id("undo"): {"task": "undo", "inputs": undo}}
-        if self._maybe(0.15):
+        if self._maybe(0.3):
             node |= chance.choice(({"critical": "inner"}, {"critical": "inner"}, {"concurrency": 1}, {"priority": 3}))
 
     def _on_error(self, body: _Body, id: str, node: Json, fails: bool) -> None:
