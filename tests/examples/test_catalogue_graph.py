@@ -30,7 +30,7 @@ def taken(shop: Shop) -> dict[str, bytes]:
 
 
 def test_the_graph_gives_the_report_the_groups_and_the_files_of_the_function(tmp_path: Path) -> None:
-    shop = prepare(tmp_path, ITEMS, 6)
+    shop = prepare(tmp_path, ITEMS, )
 
     async def run() -> None:
         async with asyncio.timeout(60), Stepwell("memory://") as app:

@@ -492,7 +492,10 @@ MUTANTS = (
         (stepwell.engine.runner, "not_in_store", "if not attempt.task.options.transactional", ""),
     ),
     # -- graphs -------------------------------------------------------------------------------------------------
-    mutant("dead tokens are not told", (Frame, "_tell_all", "self.tell(edges[index], live)", "live and self.tell(edges[index], live)")),
+    mutant(
+        "dead tokens are not told",
+        (Frame, "_tell_all", "self.tell(edges[index], live)", "live and self.tell(edges[index], live)"),
+    ),
     mutant("a join does not wait for all its edges", (Tokens, "arrive", "if len(node.ins) == 1:", "if live:")),
     mutant(
         "a join that has fired fires again",
@@ -502,24 +505,74 @@ MUTANTS = (
         "a cycle is left for dead while it moves",
         (Frame, "_rest_of_cycle", "self.cycle_work.get(cycle, 0) or", ""),
     ),
-    mutant("a fact is told again by a rebuilt graph", (GraphProgram, "record", "not self.recorded.has_fact(fact)", "True")),
+    mutant(
+        "a fact is told again by a rebuilt graph", (GraphProgram, "record", "not self.recorded.has_fact(fact)", "True")
+    ),
     mutant("outputs are let go with their first reader", (Frame, "_let_go", "seen == node.readers", "seen == 1")),
-    mutant("what waits beside a container is not withdrawn", (Firing, "_settle", "self.withdraw()", "self.container or self.withdraw()")),
+    mutant(
+        "what waits beside a container is not withdrawn",
+        (Firing, "_settle", "self.withdraw()", "self.container or self.withdraw()"),
+    ),
     mutant("a container does not wait for what is in it", (Container, "_end_when_empty", "self.frames or not", "not")),
-    mutant("a map loses an item when it is rebuilt", (Map, "_fill", "self._next < len(self._items) and", "self._next < len(self._items) - (self._next > 0 and not self.program.asks.live) and")),
-    mutant("one more item than a map has room for", (Map, "_fill", "len(self.frames) < room", "len(self.frames) <= room")),
-    mutant("the results of a map stand as they came", (Map, "ended_well", "self._index_of.pop(frame)", "self._index_of.pop(frame) and self._done")),
+    mutant(
+        "a map loses an item when it is rebuilt",
+        (
+            Map,
+            "_fill",
+            "self._next < len(self._items) and",
+            "self._next < len(self._items) - (self._next > 0 and not self.program.asks.live) and",
+        ),
+    ),
+    mutant(
+        "one more item than a map has room for", (Map, "_fill", "len(self.frames) < room", "len(self.frames) <= room")
+    ),
+    mutant(
+        "the results of a map stand as they came",
+        (Map, "ended_well", "self._index_of.pop(frame)", "self._index_of.pop(frame) and self._done"),
+    ),
     mutant("a lock lets everybody in", (Locks, "take_then", "if name not in self._holders:", "if True:")),
-    mutant("a lock is given back before its holder has ended", (Container, "_end_when_empty", "verdict = self._verdict\n", "self.release(); verdict = self._verdict\n")),
-    mutant("nodes that were done first are undone first", (stepwell.programs.graph.undoing.Undoing, "begin", "self._saga.calls.pop()", "self._saga.calls.pop(0)")),
-    mutant("a scope that ended well forgets how it is undone", (Saga, "done", "self._around.calls += self.calls", "pass")),
+    mutant(
+        "a lock is given back before its holder has ended",
+        (Container, "_end_when_empty", "verdict = self._verdict\n", "self.release(); verdict = self._verdict\n"),
+    ),
+    mutant(
+        "nodes that were done first are undone first",
+        (stepwell.programs.graph.undoing.Undoing, "begin", "self._saga.calls.pop()", "self._saga.calls.pop(0)"),
+    ),
+    mutant(
+        "a scope that ended well forgets how it is undone", (Saga, "done", "self._around.calls += self.calls", "pass")
+    ),
     mutant("a run of which a scope was undone goes on", (Undone, "is_since", "min(dates) < self.begun", "False")),
-    mutant("a node does not wait for the child that it gives up", (Firing, "outlast", "self.outlasts is None or", "True or")),
-    mutant("graphs are not looked for in the store", (Graphs, "fetch", "row = await self._engine.store.definition(name, version)", "row = None")),
-    mutant("trouble while the graph of a claimed run is loaded loses the run", (Claims, "_with_graphs", "except StoreError:", "except ZeroDivisionError:")),
-    mutant("graphs that others start are not loaded", (Graphs, "prepare", "wanted = dict.fromkeys(self._started)", "wanted = {}"), (Graphs, "_find_missed", "if found:", "if False:")),
-    mutant("variables are set again by a rebuilt graph", (GraphProgram, "_set", "recorded is None or bytes(recorded.payload) != bytes(payload)", "True")),
-    mutant("a rebuilt graph publishes again", (stepwell.programs.graph.kinds, "_effect", "data = encoded(settings.data, firing.path)\n        if program.recorded.value(firing.path) is None:", "data = encoded(settings.data, firing.path)\n        if True:")),
+    mutant(
+        "a node does not wait for the child that it gives up",
+        (Firing, "outlast", "self.outlasts is None or", "True or"),
+    ),
+    mutant(
+        "graphs are not looked for in the store",
+        (Graphs, "fetch", "row = await self._engine.store.definition(name, version)", "row = None"),
+    ),
+    mutant(
+        "trouble while the graph of a claimed run is loaded loses the run",
+        (Claims, "_with_graphs", "except StoreError:", "except ZeroDivisionError:"),
+    ),
+    mutant(
+        "graphs that others start are not loaded",
+        (Graphs, "prepare", "wanted = dict.fromkeys(self._started)", "wanted = {}"),
+        (Graphs, "_find_missed", "if found:", "if False:"),
+    ),
+    mutant(
+        "variables are set again by a rebuilt graph",
+        (GraphProgram, "_set", "recorded is None or bytes(recorded.payload) != bytes(payload)", "True"),
+    ),
+    mutant(
+        "a rebuilt graph publishes again",
+        (
+            stepwell.programs.graph.kinds,
+            "_effect",
+            "data = encoded(settings.data, firing.path)\n        if program.recorded.value(firing.path) is None:",
+            "data = encoded(settings.data, firing.path)\n        if True:",
+        ),
+    ),
     mutant("a failure is taken for a skipped node", (Firing, "fail", "frame.fail(error)\n", "pass\n")),
     mutant("losers of a race go on", (Race, "_decide", "other.cancel()", "pass")),
     # -- code that changes, edits, queues, triggers -------------------------------------------------------------

@@ -24,7 +24,7 @@ class ConditionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 class ConditionNode(NodeType):
     """Goes on by `true` or by `false`.
 
-    A template counts as JSONLogic counts it: null, false, 0, "" and [] are false. A rule that fails is a failure of
+    A template counts as JSONLogic counts it: null, false, 0, "", [] and {} are false. A rule that fails is a failure of
     the node, never silently false.
 
     Ports: `true` and `false`; there is no `out`, so that nobody follows both by mistake.

@@ -47,7 +47,9 @@ def draw_graph(chance: Random, name: str, *, may_have_kids: bool = True, is_sure
     if may_have_kids and chance.random() < 0.35:
         kids = (draw_graph(chance, f"{name}-kid", may_have_kids=False, is_sure=sure),)
     drawing = _Drawing(chance, sure, kids)
-    body = drawing.body(chance.randint(2, 11 if may_have_kids else 5), ("input.token",), (), 0, makes=chance.random() < 0.3)
+    body = drawing.body(
+        chance.randint(2, 11 if may_have_kids else 5), ("input.token",), (), 0, makes=chance.random() < 0.3
+    )
     definition = {
         "stepwell": 1,
         "id": name,
@@ -112,6 +114,7 @@ class _Drawing:
         self._kids = kids
         self._count = 0
         leaves = _LEAVES if sure else (*_LEAVES, *_UNSURE_LEAVES * 2)
+        leaves += ("child",) * 3 if kids else ()
         boxes = _BOXES if chance.random() < 0.6 else tuple(chance.sample(_BOXES, 3))
         self._leaves, self._boxes = leaves, boxes
 

@@ -342,7 +342,11 @@ def _check_order(book: Book) -> None:
     }
     outputs: dict[int, Written] = {}
     for one in book.written:
-        if isinstance(one.entry, StepCompleted) and not one.entry.output_blob and task_at(one.entry.path) != "bulky_child":
+        if (
+            isinstance(one.entry, StepCompleted)
+            and not one.entry.output_blob
+            and task_at(one.entry.path) != "bulky_child"
+        ):
             outputs.setdefault(msgspec.json.decode(one.entry.output), one)
     returned = {effect.value: effect for effect in book.effects if effect.value is not None}
     for effect in book.effects:
@@ -514,7 +518,9 @@ def _check_results(world: World, plan: Plan, books: dict[str, Book]) -> None:
         last = book.written[-1].entry
         if start.graph is not None:
             foretold = foretell(start.graph, start.token)
-            outcome = Foretold(True, msgspec.json.decode(last.output)) if isinstance(last, RunCompleted) else Foretold(False)
+            outcome = (
+                Foretold(True, msgspec.json.decode(last.output)) if isinstance(last, RunCompleted) else Foretold(False)
+            )
             need(outcome == foretold, f"{book.name} came to {outcome} ({last}), and its graph to {foretold}")
             continue
         expected = expect(start.script, start.token).result

@@ -33,8 +33,8 @@ from stepwell.model.entries import (
 )
 from stepwell.model.ids import StepPath
 from stepwell.model.lifecycle import TERMINAL
-from stepwell.model.versions import digest_of
 from stepwell.model.requests import is_settled, read_input_spec
+from stepwell.model.versions import digest_of
 from stepwell.stores.protocol import Append, Message
 from stepwell.stores.tables import Event, NewEvent
 from stepwell.testing.drawing import Plan
@@ -354,7 +354,8 @@ def _check_blocks(book: Book) -> None:
                 values = msgspec.json.decode(entry.chunks)
                 given = inputs[entry.path]
                 right = [
-                    chunk(given["token"], entry.attempt, entry.first + n, given.get("padding", 0)) for n in range(len(values))
+                    chunk(given["token"], entry.attempt, entry.first + n, given.get("padding", 0))
+                    for n in range(len(values))
                 ]
                 need(values == right, f"{where}: {entry.path} emitted {values}, and not {right}")
                 chunks[key] += len(values)

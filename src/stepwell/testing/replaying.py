@@ -42,6 +42,8 @@ PREFIXES = 3
 
 _WORKFLOWS = {workflow.name: workflow for workflow in (play, kid, echo, bulky_child)}
 
+_TASKS: dict[str, Task[..., Any]] = {task.name: task for task in GRAPH_TASKS}  # Any: whatever they return
+
 _TYPES = NodeTypes.standard()
 
 Program: TypeAlias = FunctionProgram | GraphProgram
@@ -57,7 +59,7 @@ class _Around(Compiling):
 
     def task(self, name: str) -> Task[..., Any] | None:  # Any: whatever it returns
         """As `Surroundings` says."""
-        return next((one for one in GRAPH_TASKS if one.name == name), None)
+        return _TASKS.get(name)
 
     def workflow(self, name: str, version: str) -> Workflow[..., Any] | None:  # Any: whatever it returns
         """As `Surroundings` says; of each graph there is one version."""

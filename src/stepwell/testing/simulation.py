@@ -27,8 +27,8 @@ from stepwell.model.lifecycle import MEANING, RETRYABLE, SET_ASIDE, TERMINAL
 from stepwell.stores.protocol import RunRow
 from stepwell.testing import world
 from stepwell.testing.crowd import Wish, bring, deed, listen, set_up
-from stepwell.testing.facts import check_facts
 from stepwell.testing.drawing import Fault, Listener, Plan, Standing, Start, Visit, draw_plan
+from stepwell.testing.facts import check_facts
 from stepwell.testing.flowing import check_flow
 from stepwell.testing.hearing import hearing
 from stepwell.testing.invariants import Violation, check_history

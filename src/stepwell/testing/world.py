@@ -16,6 +16,7 @@ import msgspec
 
 from stepwell.app import Stepwell
 from stepwell.authoring.registry import Registry
+from stepwell.authoring.task import Task
 from stepwell.engine.limits import Limits
 from stepwell.errors import StepwellError, StoreError
 from stepwell.model.entries import kind_of
@@ -30,8 +31,8 @@ from stepwell.testing.virtual import OutOfTime, SimLoop, VirtualClock, VirtualTi
 
 T = TypeVar("T")
 
-GRAPH_TASKS = (*TASKS.values(), blend, bulky, make, undo, talk, book)
-"""What nodes of simulated graphs may call."""
+GRAPH_TASKS: tuple[Task[..., Any], ...] = (*TASKS.values(), blend, bulky, make, undo, talk, book)
+"""What nodes of simulated graphs may call. (Any: whatever they return.)"""
 
 BATCHES = 100_000
 """Batches of callbacks after which a simulation is given up; a thousand are usual."""
