@@ -18,7 +18,7 @@ from stepwell.examples.catalogue.workflow import catalogue
 pytest.importorskip("numpy")
 pytest.importorskip("PIL")
 
-ITEMS = 60
+ITEMS = 120
 
 
 def taken(shop: Shop) -> dict[str, bytes]:
@@ -30,7 +30,7 @@ def taken(shop: Shop) -> dict[str, bytes]:
 
 
 def test_the_graph_gives_the_report_the_groups_and_the_files_of_the_function(tmp_path: Path) -> None:
-    shop = prepare(tmp_path, ITEMS, )
+    shop = prepare(tmp_path, ITEMS, 1)
 
     async def run() -> None:
         async with asyncio.timeout(60), Stepwell("memory://") as app:

@@ -499,7 +499,7 @@ MUTANTS = (
     mutant("a join does not wait for all its edges", (Tokens, "arrive", "if len(node.ins) == 1:", "if live:")),
     mutant(
         "a join that has fired fires again",
-        (Tokens, "_any", "if live and not join.fired:", "if live:"),
+        (Tokens, "arrive", "_RULES[kind](", "_RULES['each' if kind == 'any' else kind]("),
     ),
     mutant(
         "a cycle is left for dead while it moves",

@@ -30,7 +30,7 @@ _SECTIONS: Final = {
     "Look": ("runs", "show", "graph", "journal", "logs", "stream", "state", "replay"),
     "People": ("inbox", "answer"),
     "Steer": ("pause", "resume", "cancel", "retry", "signal", "publish"),
-    "Time": ("rerun", "fork", "upgrade"),
+    "Time": ("rerun", "fork", "patch", "upgrade"),
     "Plan": ("queues", "triggers"),
     "Keep": ("doctor", "backup", "gc", "snapshot"),
 }

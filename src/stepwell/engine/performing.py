@@ -16,13 +16,13 @@ from stepwell.model.entries import (
     StateSet,
 )
 from stepwell.model.versions import label_of
-from stepwell.programs.function import FunctionProgram
 from stepwell.programs.matching import Delivery, Records, payload_in
 from stepwell.programs.protocol import Note
 
 if TYPE_CHECKING:
     from stepwell.engine.runner import Runner
     from stepwell.graph.definition import Definition
+    from stepwell.programs.function import FunctionProgram
     from stepwell.programs.graph.program import GraphProgram
 
 UNTIL = "stepwell.until"
@@ -141,6 +141,8 @@ class Performance:
                 until=state.labels.get(UNTIL, ""),
                 event=state.event,
             )
+        from stepwell.programs.function import FunctionProgram  # and this when there is a function
+
         return FunctionProgram(
             workflow,
             runner.identity,

@@ -255,7 +255,7 @@ def _task(name: str, inputs: Mapping[str, Any], attempts: int) -> Json:
 
 def _runs(join: Json, live: list[bool]) -> bool:
     if isinstance(join, dict):
-        return sum(live) >= join["first"]
+        return sum(live) >= int(join["first"])
     return all(live) if join == "all_strict" else any(live)
 
 

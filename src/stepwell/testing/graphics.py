@@ -1,4 +1,4 @@
-"""Which graphs do simulated runs go through? Definitions as data, drawn so that most of them can come to one result only.
+"""Which graphs do simulated runs go through? Definitions as data, drawn so that most can come to one result only.
 
 Whole numbers are threaded through a graph as through a script: each node takes what others gave, and what it gives
 depends on that. A node reads only what is sure to be settled when it begins, so that the time at which things happen
@@ -113,7 +113,7 @@ class _Drawing:
         self.variables: list[str] = []
         self._kids = kids
         self._count = 0
-        leaves = _LEAVES if sure else (*_LEAVES, *_UNSURE_LEAVES * 2)
+        leaves: tuple[str, ...] = _LEAVES if sure else (*_LEAVES, *_UNSURE_LEAVES * 2)
         leaves += ("child",) * 3 if kids else ()
         boxes = _BOXES if chance.random() < 0.6 else tuple(chance.sample(_BOXES, 3))
         self._leaves, self._boxes = leaves, boxes
@@ -385,10 +385,10 @@ class _Drawing:
             fails = f", {ALWAYS}" in repr(script)
         if place.is_safe and fails:
             return self._noop(body, place)
-        node = {"workflow": given}
+        node: Json = {"workflow": given}
         self._add(body, id, node, *reads, shaky=fails)
         if fails and self._maybe(0.4):
-            node["on_error"] = "port"  # type: ignore[assignment]  # a node is JSON
+            node["on_error"] = "port"
             body.reads[id], body.ports[id] = (), ("out", "error")
             body.shaky.discard(id)
 
@@ -416,7 +416,7 @@ class _Drawing:
 
     def _human(self, body: _Body, place: _Place) -> None:
         id, limit = self._id("human"), self._late()
-        mode = self.chance.choice(({}, {"who": [*PEOPLE[:2]]}, {"who": [*PEOPLE], "quorum": 2}))
+        mode: Json = self.chance.choice(({}, {"who": [*PEOPLE[:2]]}, {"who": [*PEOPLE], "quorum": 2}))
         if "quorum" in mode and self._maybe(0.5):
             mode = mode | {"agree": "ok"}
         reminders = self.chance.choice(([], [], ["30ms"], ["50ms", "400ms"]))
