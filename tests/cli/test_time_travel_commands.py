@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from command_line import Cli, until
 
+pytestmark = pytest.mark.campaign  # each command is a process; what the verbs do is tested in tests/scenarios
+
 SHOP = """
 from pathlib import Path
 
 from stepwell import ctx, task, workflow
-
-pytestmark = pytest.mark.campaign  # each command is a process; what the verbs do is tested in tests/scenarios
 
 HERE = Path(__file__).parent
 

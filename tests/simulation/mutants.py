@@ -237,8 +237,8 @@ MUTANTS = (
         (
             Stepwell,
             "_create",
-            "await asyncio.shield(self._engine.claims.start(new, workflow, volatile))",
-            "await self._engine.claims.start(new, workflow, volatile)",
+            "await asyncio.shield(engine.claims.start(new, workflow, volatile))",
+            "await engine.claims.start(new, workflow, volatile)",
         ),
     ),
     mutant("a lost worker goes on", (Engine, "lose", "self.lost = True", "return")),

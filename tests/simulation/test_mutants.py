@@ -34,6 +34,7 @@ RARE = {
     "messages go to a runner on its way out",
     "messages of this process overtake those of others",
     "messages that come while a run is picked up are dropped",
+    "refused appends are offered again in any order",
     "resuming asks again for what has just ended",
     "resuming does not ask for steps again",
     "trouble while a run is picked up loses it",

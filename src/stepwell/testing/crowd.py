@@ -14,9 +14,9 @@ from stepwell.errors import RequestNotFound
 from stepwell.model.ids import SECOND
 from stepwell.model.requests import InputRequest
 from stepwell.testing.drawing import Standing, Start, Verb
-from stepwell.testing.graphics import Graph
 from stepwell.testing.scenes import DIAL, OTHERS, PEOPLE, RESIDUES
 from stepwell.testing.scripts import echo, play
+from stepwell.testing.vertices import Graph
 from stepwell.testing.virtual import BASE
 
 STRANGER = "zoe"

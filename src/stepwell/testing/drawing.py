@@ -9,10 +9,11 @@ from typing import Literal, TypeAlias
 
 from stepwell.engine.limits import Limits
 from stepwell.model.ids import SECOND
-from stepwell.testing.graphics import Graph, draw_graph
+from stepwell.testing.graphics import draw_graph
 from stepwell.testing.plots import QUEUES, SIGNALS, TOPICS, draw_script, draw_wide_script
 from stepwell.testing.scripts import Script
 from stepwell.testing.unreliable import MILLISECOND, Faults
+from stepwell.testing.vertices import Graph
 from stepwell.triggers.schedule import CatchUp, Overlap
 from stepwell.usecases.starting import Durability
 

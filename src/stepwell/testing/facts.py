@@ -32,10 +32,10 @@ from stepwell.model.entries import (
 )
 from stepwell.model.ids import StepPath
 from stepwell.model.versions import digest_of
-from stepwell.testing.graphics import Json
 from stepwell.testing.invariants import Book, Written, books_of
 from stepwell.testing.needs import need
 from stepwell.testing.rooms import check_rooms
+from stepwell.testing.vertices import Json
 from stepwell.testing.world import World
 
 Scope = tuple[tuple[str, int], ...]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stepwell.testing.expecting import expect
-from stepwell.testing.graphics import Graph, Json
 from stepwell.testing.scripts import BULK, RETRIED, mix
+from stepwell.testing.vertices import Graph, Json
 
 _FOUR = frozenset({*RETRIED, "blend", "talk", "book"})
 """Tasks with four attempts."""

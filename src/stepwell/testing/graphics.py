@@ -9,35 +9,14 @@ limits: what they come to nobody knows, and all promises hold for them too.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from random import Random
-from typing import Any, TypeAlias
 
-from stepwell.testing.expecting import is_sure as is_sure_script
-from stepwell.testing.plots import SIGNALS, TOPICS, draw_script
-from stepwell.testing.scenes import PEOPLE, RESIDUES, TRIES, rule
-from stepwell.testing.scripts import ALWAYS, RETRIED
-
-Json: TypeAlias = Any
-"""Any: JSON, of which definitions are made."""
+from stepwell.testing.plots import SIGNALS
+from stepwell.testing.scripts import ALWAYS
+from stepwell.testing.vertices import BodyDraft, Graph, Json, Leaves, Place, Read
 
 LONG = "10h"
 """No simulation takes as long."""
-
-
-@dataclass(frozen=True, eq=False)
-class Graph:
-    """A drawn graph. `kids` are those that it starts runs of; `is_named` when it is started by its name."""
-
-    definition: Json
-    kids: tuple[Graph, ...]
-    is_sure: bool
-    is_named: bool
-
-    @property
-    def name(self) -> str:
-        """What the workflow is called."""
-        return str(self.definition["id"])
 
 
 def draw_graph(chance: Random, name: str, *, may_have_kids: bool = True, is_sure: bool | None = None) -> Graph:
@@ -61,69 +40,12 @@ def draw_graph(chance: Random, name: str, *, may_have_kids: bool = True, is_sure
     return Graph(definition, kids, sure and drawing.is_sure, chance.random() < 0.5)
 
 
-Read = tuple[str, bool]
-"""What an expression may look up, and whether it is a whole number (or null)."""
-
-
-@dataclass
-class _Body:
-    """A body that is being drawn. Per node: what is settled when it begins, what it gives, by which ports it is left.
-
-    `loose` are the nodes that nothing follows yet; `shaky` those that may fail.
-    """
-
-    nodes: dict[str, Json] = field(default_factory=dict)
-    edges: list[Json] = field(default_factory=list)
-    before: dict[str, frozenset[str]] = field(default_factory=dict)
-    reads: dict[str, tuple[Read, ...]] = field(default_factory=dict)
-    ports: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    loose: dict[str, None] = field(default_factory=dict)
-    shaky: set[str] = field(default_factory=set)
-
-    def ancestors(self, ids: Collection[str]) -> set[str]:
-        """These nodes and all that come before them."""
-        found: set[str] = set()
-        waiting = [*ids]
-        while waiting:
-            id = waiting.pop()
-            if id not in found:
-                found.add(id)
-                waiting += [one["from"] for one in self.nodes[id].get("needs", ())]
-        return found
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a node is drawn: what it can surely look up, what besides, how deep, and what must not be there."""
-
-    base: tuple[str, ...]
-    reads: tuple[Read, ...]
-    depth: int
-    is_safe: bool = False
-    has_lock: bool = False
-
-
-class _Drawing:
+class _Drawing(Leaves):
     """One graph."""
 
     def __init__(self, chance: Random, sure: bool, kids: tuple[Graph, ...]) -> None:
-        self.chance = chance
-        self.wants_sure = sure
-        self.is_sure = True
-        self.variables: list[str] = []
-        self._kids = kids
-        self._count = 0
-        leaves: tuple[str, ...] = _LEAVES if sure else (*_LEAVES, *_UNSURE_LEAVES * 2)
-        leaves += ("child",) * 3 if kids else ()
-        boxes = _BOXES if chance.random() < 0.6 else tuple(chance.sample(_BOXES, 3))
-        self._leaves, self._boxes = leaves, boxes
-
-    def _id(self, name: str) -> str:
-        self._count += 1
-        return f"{name}-{self._count}"
-
-    def _maybe(self, share: float) -> bool:
-        return self.chance.random() < share
+        super().__init__(chance, sure, kids)
+        self._boxes = _BOXES if chance.random() < 0.6 else tuple(chance.sample(_BOXES, 3))
 
     # -- bodies -------------------------------------------------------------------------------------------------
 
@@ -139,7 +61,7 @@ class _Drawing:
         makes: bool = False,
     ) -> Json:
         """Nodes of about `budget` steps, and a last one that takes what they have come to."""
-        body, place = _Body(), _Place(base, reads, depth, is_safe, has_lock)
+        body, place = BodyDraft(), Place(base, reads, depth, is_safe, has_lock)
         for _ in range(self.chance.choice((0, 0, 1, 2)) if makes else 0):
             self._node(body, place, 1, self._made)
         while budget > 0:
@@ -155,7 +77,7 @@ class _Drawing:
             drawn["edges"] = body.edges
         return drawn
 
-    def _last(self, body: _Body, place: _Place) -> str:
+    def _last(self, body: BodyDraft, place: Place) -> str:
         sources = [(id, port) for id in body.loose for port in body.ports[id]]
         if self._maybe(0.1):
             sources = sources[:1]
@@ -168,14 +90,14 @@ class _Drawing:
         return id
 
     def _node(
-        self, body: _Body, place: _Place, share: int, leaf: Callable[[_Body, _Place], None] | None = None
+        self, body: BodyDraft, place: Place, share: int, leaf: Callable[[BodyDraft, Place], None] | None = None
     ) -> None:
         sources = self._sources(body)
         join = self._join(body, place, sources)
         kind = str(join.get("join", "all")) if not isinstance(join.get("join"), dict) else "first"
         settled = self._settled_by(body, {id for id, _ in sources}, kind)
         reads = (*place.reads, *(read for id in sorted(settled) for read in body.reads[id]))
-        here = _Place(place.base, reads, place.depth, place.is_safe, place.has_lock)
+        here = Place(place.base, reads, place.depth, place.is_safe, place.has_lock)
         known = set(body.nodes)
         if share > 1 and place.depth < 3:
             self._box(body, here, share)
@@ -200,7 +122,7 @@ class _Drawing:
         if self._maybe(0.06):
             node["delay"] = self.chance.choice(("3ms", "40ms"))
 
-    def _sources(self, body: _Body) -> list[tuple[str, str]]:
+    def _sources(self, body: BodyDraft) -> list[tuple[str, str]]:
         able = [id for id in body.nodes if body.ports[id]]
         if not able:
             return []
@@ -214,7 +136,7 @@ class _Drawing:
                 found.append((id, next(port for port in ports if port != found[-1][1])))
         return found
 
-    def _join(self, body: _Body, place: _Place, sources: Sequence[tuple[str, str]]) -> Json:
+    def _join(self, body: BodyDraft, place: Place, sources: Sequence[tuple[str, str]]) -> Json:
         if len(sources) < 2:
             return {}
         ids = {id for id, _ in sources}
@@ -231,7 +153,7 @@ class _Drawing:
             rest = "cancel"
         return {"join": {"first": self.chance.randint(1, len(sources) if is_apart else 1), "rest": rest}}
 
-    def _settled_by(self, body: _Body, sources: set[str], kind: str) -> frozenset[str]:
+    def _settled_by(self, body: BodyDraft, sources: set[str], kind: str) -> frozenset[str]:
         """What is settled when a node begins that waits for all these, or for one of them."""
         each = [body.before[id] | {id} for id in sources]
         if not each:
@@ -240,200 +162,9 @@ class _Drawing:
             return frozenset().union(*each)
         return frozenset(each[0]).intersection(*each[1:])
 
-    # -- what nodes look up -------------------------------------------------------------------------------------
-
-    def _number(self, place: _Place) -> str:
-        """An expression for a whole number."""
-        numbers = [text for text, is_number in place.reads if is_number]
-        base = self.chance.choice(place.base)
-        if numbers and self._maybe(0.75):
-            return f"{{{{ {self.chance.choice(numbers)} ?? {base} }}}}"
-        return f"{{{{ {base} }}}}"
-
-    def _anything(self, place: _Place) -> list[Json]:
-        found: list[Json] = [self._count + 1]
-        for _ in range(self.chance.randint(1, 3)):
-            if place.reads and self._maybe(0.7):
-                found.append(f"{{{{ {self.chance.choice(place.reads)[0]} ?? null }}}}")
-            else:
-                found.append(f"{{{{ {self.chance.choice(place.base)} }}}}")
-        return found
-
-    def _rule(self, place: _Place, divisor: int = 2) -> Json:
-        """Whether a number can be divided, now and then by chance alone."""
-        numbers = [text for text, is_number in place.reads if is_number] or [*place.base]
-        return {"==": [{"%": [{"var": [self.chance.choice(numbers), 0]}, divisor]}, self.chance.randrange(divisor)]}
-
-    def _time(self) -> int:
-        return self.chance.choice((0, 1, 5, 20, 60, 200))
-
-    # -- leaves -------------------------------------------------------------------------------------------------
-
-    def _leaf(self, body: _Body, place: _Place) -> None:
-        kind = self.chance.choice(self._leaves)
-        if kind in _UNSURE_LEAVES:
-            self.is_sure = False
-        getattr(self, f"_{kind}")(body, place)
-
-    def _add(
-        self, body: _Body, id: str, node: Json, *reads: Read, ports: tuple[str, ...] = ("out",), shaky: bool = False
-    ) -> None:
-        body.nodes[id], body.reads[id], body.ports[id] = node, reads, ports
-        if shaky:
-            body.shaky.add(id)
-
-    def _made(self, body: _Body, place: _Place) -> None:
-        """A step that may have to be undone."""
-        self._task(body, place, "make")
-
-    def _task(self, body: _Body, place: _Place, name: str = "") -> None:
-        chance = self.chance
-        name = name or chance.choice(_TASKS)
-        if name == "hasty" and self.wants_sure:
-            name = "flaky"
-        if name == "hasty":
-            self.is_sure = False
-        id = self._id(name)
-        inputs: Json = {"tokens": self._anything(place)} if name == "blend" else {"token": self._number(place)}
-        node: Json = {"task": name, "inputs": inputs}
-        attempts = 4 if name in (*RETRIED, "blend", "talk", "book") else 1
-        if name == "steady" and self._maybe(0.4):
-            node["retry"] = {"attempts": 3, "first": "40ms", "jitter": False}
-            attempts = 3
-        failures = chance.choice((0, 0, 0, 0, *range(attempts)))
-        if not place.is_safe and self._maybe(0.18):
-            failures = ALWAYS
-        if name == "bulky":
-            failures = 0
-        else:
-            inputs |= {"failures": failures}
-            if name != "book":
-                inputs |= {"milliseconds": self._time()}
-        if name == "talk":
-            inputs |= {"chunks": chance.randint(0, 4)}
-        fails = failures >= attempts
-        self._add(body, id, node, *([] if fails else [(id, name != "bulky")]), shaky=fails or name == "hasty")
-        self._on_error(body, id, node, fails)
-        if name == "make" and self._maybe(0.85):
-            bad = chance.choice((0, 0, 0, 0, 1, 2)) if self.wants_sure else chance.choice((0, 0, 0, 1, TRIES))
-            undo = {"token": f"{{{{ {id} }}}}", "milliseconds": self._time(), "failures": bad}
-            node["compensate"] = {self._id("undo"): {"task": "undo", "inputs": undo}}
-        if self._maybe(0.3):
-            node |= chance.choice(({"critical": "inner"}, {"critical": "inner"}, {"concurrency": 1}, {"priority": 3}))
-
-    def _on_error(self, body: _Body, id: str, node: Json, fails: bool) -> None:
-        if not self._maybe(0.6 if fails else 0.05):
-            return
-        node["on_error"] = self.chance.choice(("continue", "port", "port"))
-        body.shaky.discard(id)
-        if not fails:
-            body.reads[id] = () if id.startswith("hasty") else body.reads[id]
-        if node["on_error"] == "port":
-            body.ports[id] = ("error", "out") if fails else ("out", "error")
-
-    def _condition(self, body: _Body, place: _Place) -> None:
-        self._add(body, self._id("condition"), {"condition": {"when": self._rule(place)}}, ports=("true", "false"))
-
-    def _router(self, body: _Body, place: _Place) -> None:
-        routes = {"left": self._rule(place), "right": self._rule(place, 3)}
-        self._add(body, self._id("router"), {"router": {"routes": routes}}, ports=("left", "right", "default"))
-
-    def _switch(self, body: _Body, place: _Place) -> None:
-        small = [text for text in place.base if text.endswith("index")] or ["input.token"]
-        given = {"value": f"{{{{ {self.chance.choice(small)} }}}}", "cases": {"zero": 0, "few": [1, 2]}}
-        self._add(body, self._id("switch"), {"switch": given}, ports=("default", "few", "zero"))
-
-    def _transform(self, body: _Body, place: _Place) -> None:
-        id = self._id("transform")
-        self._add(body, id, {"transform": {"value": {"all": self._anything(place)}}}, (f"{id}.all", False))
-
-    def _noop(self, body: _Body, place: _Place) -> None:
-        self._add(body, self._id("noop"), {"noop": {}})
-
-    def _set(self, body: _Body, place: _Place) -> None:
-        if place.depth:  # several instances of a body would set it in any order
-            return self._noop(body, place)
-        id = self._id("set")
-        name = f"v{self._count}"
-        self.variables.append(name)
-        self._add(body, id, {"set": {"values": {name: self._number(place)}}}, (f"var.{name}", True))
-
-    def _wait(self, body: _Body, place: _Place) -> None:
-        self._add(body, self._id("wait"), {"wait": self.chance.choice(("1ms", "30ms", "300ms", "1s"))})
-
-    def _emit(self, body: _Body, place: _Place) -> None:
-        given = {"event": self.chance.choice(TOPICS), "data": self._number(place)}
-        self._add(body, self._id("emit"), {"emit": given | ({"transient": True} if self._maybe(0.2) else {})})
-
-    def _child(self, body: _Body, place: _Place) -> None:
-        token = self._number(place)
-        on_cancel = self.chance.choice(("cancel", "cancel", "wait", "abandon"))
-        if self._kids and self._maybe(0.7):
-            kid = self._kids[0]
-            id = self._id("graph")
-            given: Json = {"workflow": kid.name, "inputs": {"token": token}, "on_cancel": on_cancel}
-            reads: tuple[Read, ...] = ((id, True),)
-            fails = True  # it may
-        else:
-            script = draw_script(self.chance, self.chance.randint(1, 3))
-            if self.wants_sure and not is_sure_script(script):
-                script = ["task", "flaky", self._time(), 1]
-            self.is_sure &= is_sure_script(script)
-            id = self._id("play")
-            given = {"workflow": "play", "inputs": {"script": script, "token": token}, "on_cancel": on_cancel}
-            reads = ((id, True),)
-            fails = f", {ALWAYS}" in repr(script)
-        if place.is_safe and fails:
-            return self._noop(body, place)
-        node: Json = {"workflow": given}
-        self._add(body, id, node, *reads, shaky=fails)
-        if fails and self._maybe(0.4):
-            node["on_error"] = "port"
-            body.reads[id], body.ports[id] = (), ("out", "error")
-            body.shaky.discard(id)
-
-    # -- leaves that wait for people ----------------------------------------------------------------------------
-
-    def _late(self) -> Json:
-        limit = self.chance.choice((None, None, "50ms", "500ms", "2s"))
-        return {} if limit is None else {"timeout": limit}
-
-    def _waiting(self, body: _Body, id: str, node: Json, limit: Json, *reads: Read) -> None:
-        is_wired = bool(limit) and self._maybe(0.7)
-        self._add(body, id, node, *reads, ports=("out", "timeout") if is_wired else ("out",), shaky=True)
-
-    def _signal(self, body: _Body, place: _Place) -> None:
-        name, limit = self.chance.choice(SIGNALS), self._late()
-        id = self._id(f"signal:{name}")
-        self._waiting(body, id, {"wait_signal": {"signal": name, **limit}}, limit, (f'nodes["{id}"]', False))
-
-    def _event(self, body: _Body, place: _Place) -> None:
-        id, limit = self._id("event"), self._late()
-        residue = self.chance.choice((None, None, *range(RESIDUES)))
-        where = {} if residue is None else {"where": rule(residue)}
-        given = {"event": self.chance.choice(TOPICS), **where, **limit}
-        self._waiting(body, id, {"wait_event": given}, limit, (f"{id}.data", False))
-
-    def _human(self, body: _Body, place: _Place) -> None:
-        id, limit = self._id("human"), self._late()
-        mode: Json = self.chance.choice(({}, {"who": [*PEOPLE[:2]]}, {"who": [*PEOPLE], "quorum": 2}))
-        if "quorum" in mode and self._maybe(0.5):
-            mode = mode | {"agree": "ok"}
-        reminders = self.chance.choice(([], [], ["30ms"], ["50ms", "400ms"]))
-        given = {"prompt": "Go on?", "form": {"type": "object"}, "reminders": reminders, **mode, **limit}
-        self._waiting(body, id, {"human": given}, limit, (id, False))
-
-    def _stop(self, body: _Body, place: _Place) -> None:
-        """One that cancels others when it is done."""
-        id, others = self._id("blend"), [one for one in body.nodes if not one.startswith("condition")]
-        node: Json = {"task": "blend", "inputs": {"tokens": self._anything(place), "milliseconds": self._time()}}
-        if others:
-            node["cancels"] = self.chance.sample(others, min(len(others), 2))
-        self._add(body, id, node, (id, True))
-
     # -- cycles -------------------------------------------------------------------------------------------------
 
-    def _cycle(self, body: _Body, place: _Place, sources: Sequence[tuple[str, str]]) -> None:
+    def _cycle(self, body: BodyDraft, place: Place, sources: Sequence[tuple[str, str]]) -> None:
         """A step that is done again until its number is right."""
         task, again = self._id("flaky"), self._id("condition")
         base = self.chance.choice(place.base)
@@ -451,10 +182,10 @@ class _Drawing:
 
     # -- containers ---------------------------------------------------------------------------------------------
 
-    def _box(self, body: _Body, place: _Place, share: int) -> None:
+    def _box(self, body: BodyDraft, place: Place, share: int) -> None:
         getattr(self, f"_{self.chance.choice(self._boxes)}")(body, place, share)
 
-    def _inner(self, place: _Place, budget: int, *base: str, is_safe: bool = False, **options: bool) -> Json:
+    def _inner(self, place: Place, budget: int, *base: str, is_safe: bool = False, **options: bool) -> Json:
         reads = tuple(self.chance.sample(place.reads, min(len(place.reads), 2)))
         return self.body(
             max(1, budget),
@@ -466,7 +197,7 @@ class _Drawing:
             makes=options.get("makes", False),
         )
 
-    def _failing(self, body: _Body, id: str, node: Json, inner: Collection[Json], *reads: Read) -> None:
+    def _failing(self, body: BodyDraft, id: str, node: Json, inner: Collection[Json], *reads: Read) -> None:
         """Add a container; some take its failure."""
         fails = any(_may_fail(one) for one in inner)
         self._add(body, id, node, *reads, shaky=fails)
@@ -475,7 +206,7 @@ class _Drawing:
             body.reads[id], body.ports[id] = (), ("out", "error")
             body.shaky.discard(id)
 
-    def _map(self, body: _Body, place: _Place, share: int) -> None:
+    def _map(self, body: BodyDraft, place: Place, share: int) -> None:
         chance, id, count = self.chance, self._id("map"), self.chance.randint(0, 4)
         given: Json = {"items": [chance.randrange(1_000_000) for _ in range(count)]}
         own: tuple[str, ...] = ("item", "map.index")
@@ -491,7 +222,7 @@ class _Drawing:
         given["do"] = self._inner(place, share // max(count, 1), *own)
         self._failing(body, id, {"map": given}, [given["do"]], (f"{id}.results", False), (f"{id}.failed", True))
 
-    def _loop(self, body: _Body, place: _Place, share: int) -> None:
+    def _loop(self, body: BodyDraft, place: Place, share: int) -> None:
         chance, id = self.chance, self._id("loop")
         count = chance.randint(0, 3)
         reads = (*place.reads, ("loop.last", True))
@@ -506,11 +237,11 @@ class _Drawing:
             given["interval"] = "20ms"
         if self._maybe(0.3):
             given["collect"] = chance.choice(("last", "none"))
-        here = _Place(place.base, reads, place.depth, place.is_safe, place.has_lock)
+        here = Place(place.base, reads, place.depth, place.is_safe, place.has_lock)
         given["do"] = self._inner(here, share // max(count, 1), *(["item"] if "foreach" in given else []), "loop.index")
         self._failing(body, id, {"loop": given}, [given["do"]], (f"{id}.last", True), (f"{id}.results", False))
 
-    def _parallel(self, body: _Body, place: _Place, share: int) -> None:
+    def _parallel(self, body: BodyDraft, place: Place, share: int) -> None:
         id, names = self._id("parallel"), self.chance.choice((("left", "right"), ("a", "b", "c")))
         branches = {name: self._inner(place, share // len(names)) for name in names}
         given: Json = {"branches": branches}
@@ -519,7 +250,7 @@ class _Drawing:
         reads = [(f"{id}.{name}", True) for name in names]
         self._failing(body, id, {"parallel": given}, [*branches.values()], *reads)
 
-    def _race(self, body: _Body, place: _Place, share: int) -> None:
+    def _race(self, body: BodyDraft, place: Place, share: int) -> None:
         id = self._id("race")
         quick = self._inner(place, share - 1, is_safe=True)
         slow = self._inner(place, 1, is_safe=True)
@@ -532,7 +263,7 @@ class _Drawing:
             reads = [(f"{id}.winner", False)]
         self._add(body, id, {"race": given}, *reads)
 
-    def _try(self, body: _Body, place: _Place, share: int) -> None:
+    def _try(self, body: BodyDraft, place: Place, share: int) -> None:
         id = self._id("try")
         given: Json = {"do": self._inner(place, share - 1)}
         if self._maybe(0.8):
@@ -544,7 +275,7 @@ class _Drawing:
         inner = [given.get("finally"), *(catch["do"] for catch in given.get("catch", [{"do": given["do"]}]))]
         self._failing(body, id, {"try": given}, [one for one in inner if one], (id, True))
 
-    def _scope(self, body: _Body, place: _Place, share: int) -> None:
+    def _scope(self, body: BodyDraft, place: Place, share: int) -> None:
         chance, id = self.chance, self._id("scope")
         given: Json = {}
         ports: tuple[str, ...] = ("out",)
@@ -571,19 +302,6 @@ class _Drawing:
             body.ports[id] = (*ports, *(port for port in body.ports[id] if port not in ports))
 
 
-_TASKS = (
-    *("blend",) * 5,
-    *("make",) * 4,
-    *("steady", "flaky") * 2,
-    *("hasty", "narrow", "keyed", "urgent", "talk", "book"),
-    "bulky",
-)
-_LEAVES = (
-    *("task",) * 12,
-    *("condition",) * 2,
-    *("router", "switch", "transform", "noop", "set", "wait", "emit", "emit", "child"),
-)
-_UNSURE_LEAVES = ("signal", "event", "human", "stop")
 _BOXES = ("map", "map", "loop", "parallel", "race", "try", "try", "scope", "scope")
 _RESTS = ("ignore", "cancel")
 

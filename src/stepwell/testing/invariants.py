@@ -37,10 +37,8 @@ from stepwell.model.entries import (
 from stepwell.model.ids import StepPath
 from stepwell.model.lifecycle import TERMINAL
 from stepwell.model.state import replay
-from stepwell.stores.protocol import Append, Message, NewMessage, RunRow
+from stepwell.stores.protocol import Append, Message, RunRow
 from stepwell.testing.drawing import Plan
-from stepwell.testing.expecting import expect, is_sure
-from stepwell.testing.foretelling import Foretold, foretell
 from stepwell.testing.needs import Violation as Violation
 from stepwell.testing.needs import need as need
 from stepwell.testing.virtual import BASE
@@ -151,7 +149,6 @@ def check_history(world: World, plan: Plan) -> None:
     _check_messages(world, {book.row.run_id: book for book in books})
     _check_signals(world, {book.row.run_id: book for book in books})
     _check_children(world, {book.row.run_id: book for book in books})
-    _check_results(world, plan, {book.row.run_id: book for book in books})
 
 
 # -- the journal by itself ----------------------------------------------------------------------------------------
@@ -495,34 +492,3 @@ def _names_child(entry: AnyEntry, child: str) -> bool:
     if isinstance(entry, ValueRecorded) and entry.value == "start":
         return bool(msgspec.json.decode(entry.payload) == child)
     return isinstance(entry, StepStarted) and entry.child == child
-
-
-def _check_results(world: World, plan: Plan, books: dict[str, Book]) -> None:
-    """A run that nobody meddled with ends as its script says, whatever happened to its processes."""
-    meddled = {
-        books[message.argument.run_id].row.root
-        for message in world.history
-        if isinstance(message, Committed)
-        and isinstance(message.argument, NewMessage)
-        and isinstance(message.result, Message)
-        and message.argument.kind in ("cancel", "retry")  # what else they do changes no sure script
-    }
-    for start in plan.starts:
-        book = books.get(start.run_id)
-        if book is None or start.run_id in meddled or start.deadline is not None:
-            continue
-        if not (is_sure(start.script) if start.graph is None else start.graph.is_sure):
-            continue
-        if book.row.status not in TERMINAL:  # nobody was told that it was accepted: created by a process that closed
-            continue
-        last = book.written[-1].entry
-        if start.graph is not None:
-            foretold = foretell(start.graph, start.token)
-            outcome = (
-                Foretold(True, msgspec.json.decode(last.output)) if isinstance(last, RunCompleted) else Foretold(False)
-            )
-            need(outcome == foretold, f"{book.name} came to {outcome} ({last}), and its graph to {foretold}")
-            continue
-        expected = expect(start.script, start.token).result
-        found = int(msgspec.json.decode(last.output)) if isinstance(last, RunCompleted) else None
-        need(found == expected, f"{book.name} came to {found} ({book.row.status}), and its script to {expected}")

@@ -12,7 +12,7 @@ import msgspec
 
 from stepwell.engine.graphs import Compiling
 from stepwell.graph.plan import Plan
-from stepwell.testing.graphics import Json
+from stepwell.testing.vertices import Json
 
 
 @contextmanager

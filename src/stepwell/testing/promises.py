@@ -40,6 +40,7 @@ from stepwell.stores.tables import Event, NewEvent
 from stepwell.testing.drawing import Plan
 from stepwell.testing.filters import Filter
 from stepwell.testing.invariants import Book, Written, books_of, need, task_at
+from stepwell.testing.results import check_results
 from stepwell.testing.scripts import chunk
 from stepwell.testing.undone import check_order_of_undoing, check_undone, check_what_was_undone
 from stepwell.testing.world import Accepted, Committed, Session, World
@@ -65,6 +66,7 @@ def check_promises(world: World, plan: Plan, calls: Mapping[str, list[int]]) -> 
         _check_children(book, books)
         _check_blocks(book)
     check_undone(plan, books, world)
+    check_results(world, plan, books)
     _check_sessions(world, books)
     _check_bookings(world, books)
     need(not world.disk.content.waits, f"all runs have ended, and waits are open: {list(world.disk.content.waits)}")

@@ -224,6 +224,7 @@ class Process:
         self.trouble: list[str] = []
         self.readers: set[asyncio.Task[None]] = set()
         self._is_new = is_new
+        self._asked: list[asyncio.Task[None]] = []
         self._calls: list[tuple[SimLoop, asyncio.Future[Any]]] = []
         world.processes.append(self)
         self.app = Stepwell(
@@ -293,7 +294,7 @@ class Process:
 
         if self.dead:
             raise ProcessDied
-        self.loop.call_soon(lambda: self.loop.create_task(work()))
+        self.loop.call_soon(lambda: self._asked.append(self.loop.create_task(work())))
         return await answer
 
     def kill(self, why: str = "killed") -> None:
@@ -359,7 +360,8 @@ class Process:
 
     def leftovers(self) -> list[str]:
         """What a closed process still holds that it should have given back."""
-        found = [f"asyncio task {task.get_name()}" for task in self.loop.tasks if not task.done()]
+        left = (task for task in self.loop.tasks if not task.done() and task not in self._asked)  # those are people's
+        found = [f"asyncio task {task.get_name()} {task.get_coro()}" for task in left]
         found += [f"timer {timer}" for timer in self.world.time.timers_of(self.loop)]
         return found + self.loop.errors
 

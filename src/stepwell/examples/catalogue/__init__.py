@@ -22,6 +22,7 @@ when the package is not installed are easier: 1.000 and 0.990.
 |---|---|
 | `demo` | what does the command call? `prepare`, `order`, `describe` |
 | `workflow`, `tasks`, `records` | what is run, and what do the steps hand to each other? |
+| `graph`, `catalogue.yaml` | what is the same as a graph? |
 | `web`, `pages`, `features`, `similar`, `export`, `sheet` | what do the tasks do? plain functions |
 | `shop`, `counter`, `ledger`, `stock`, `photo`, `images`, `where` | what is the other side? a process of its own |
 """

@@ -52,6 +52,7 @@ def _value(source: bytes) -> Value:
 
     return compile_value(msgspec.json.decode(source))
 
+
 READS_CLOCK = (
     'the rule reads the clock or chance, and would say something else when the run is rebuilt: use {"var": "run.now"}, '
     "the time as the journal has it, or let a task say"
