@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -202,12 +202,13 @@ class Performance:
     @property
     def definition(self) -> Definition:
         """What a run of a graph goes on under, patched as it is."""
-        runner, program = self._runner, self._program
+        runner = self._runner
         assert isinstance(runner.workflow, GraphWorkflow), "only graphs have definitions"
         data = self.patched
         if not data and runner.state.has_patch:
-            if program is not None and not isinstance(program, FunctionProgram) and not self.is_rebuilding:
-                return program.plan.definition
+            graph = self._graph
+            if graph is not None and not self.is_rebuilding:
+                return graph.plan.definition
             data = bytes(self.payload(runner.state.patch, runner.state.patch_blob))
         plan = runner.workflow.plan
         return runner.engine.graphs.patched(plan, data).definition if data else plan.definition
@@ -216,14 +217,19 @@ class Performance:
         """Why the program cannot go on under a changed definition; "" when it can, or is still to be made."""
         if self._program is None:
             return ""
-        if isinstance(self._program, FunctionProgram):
-            return "it is no graph"
-        return self._program.cannot_patch(definition)
+        graph = self._graph
+        return "it is no graph" if graph is None else graph.cannot_patch(definition)
 
     def lacks_for(self, definition: bytes) -> bool:
         """Whether the program must be made anew to go on under a changed definition."""
-        program = self._program
-        return program is not None and not isinstance(program, FunctionProgram) and program.lacks_for(definition)
+        graph = self._graph
+        return graph is not None and graph.lacks_for(definition)
+
+    @property
+    def _graph(self) -> GraphProgram | None:
+        """The program, if it is there and a graph."""
+        is_graph = isinstance(self._runner.workflow, GraphWorkflow)
+        return cast("GraphProgram", self._program) if is_graph and self._program is not None else None
 
     def advance(self) -> None:
         """Let the program move until it waits, one delivery a turn."""
