@@ -24,6 +24,7 @@ from stepwell.model.commands import (
     KeepChunks,
     Pause,
     ReassignInput,
+    RecordFact,
     RecordValue,
     RemindInput,
     RequestCancel,
@@ -40,7 +41,19 @@ from stepwell.model.commands import (
     WithdrawWait,
 )
 from stepwell.model.decide import decide
-from stepwell.model.entries import NO_PAYLOAD, AnyEntry, RunCreated, StepFailed, WaitKind
+from stepwell.model.entries import (
+    NO_PAYLOAD,
+    AnyEntry,
+    DefinitionPatched,
+    GraphFact,
+    NodePassed,
+    RunCreated,
+    ScopeClosed,
+    ScopeOpened,
+    StepFailed,
+    StepSkipped,
+    WaitKind,
+)
 from stepwell.model.failure import Failure
 from stepwell.model.ids import SECOND, StepPath
 from stepwell.model.lifecycle import RETRYABLE
@@ -62,6 +75,16 @@ _PEOPLE = st.sampled_from(["", "Ada", "Grace"])
 _SCOPES = st.sampled_from([(), (("task", 1),), (("fetch.map", 1),), (("fetch.map", 1), ("task", 2))])
 _MOMENTS = st.integers(0, 100 * SECOND)
 _POLICY = Retry(attempts=3, first="1s")
+_FACTS: st.SearchStrategy[Callable[[StepPath], GraphFact]] = st.sampled_from(
+    [
+        lambda path: StepSkipped(at=0, path=path),
+        lambda path: NodePassed(at=0, path=path, output=msgspec.Raw(b"true")),
+        lambda path: ScopeOpened(at=0, path=path, type="map", total=2),
+        lambda path: ScopeClosed(at=0, path=path, ports=("out",)),
+        lambda _: DefinitionPatched(at=0, definition=msgspec.Raw(b"{}"), digest="0123456789ab"),
+    ]
+)
+"""What graphs say of their nodes; of any run, since a journal that is drawn is of no workflow in particular."""
 
 
 class Draft:
@@ -270,6 +293,7 @@ class Draft:
             lambda: self._do(SetState(self._draw(_NAMES), self._payload(), self._path("ctx.state"))),
             lambda: self._do(RecordValue(self._path("ctx.random"), "random", msgspec.Raw(b"0.5"))),
             lambda: self._do(Upgrade("2", self._draw(_PEOPLE))),
+            lambda: self._do(RecordFact(self._draw(_FACTS)(self._path("node")))),
         ]
 
     def _endings(self) -> list[Move]:
