@@ -14,6 +14,7 @@ When = Literal["before", "after"]
 async def die(app: Stepwell) -> None:
     """End as a process that dies: nothing more is written, and nothing is given up in good order."""
     app.engine.lose()
+    vars(app.store).pop("append", None)  # a fuse before it
     app.store.abandon()  # type: ignore[attr-defined]  # both stores have it, for tests
     await app.close(grace=0)
 

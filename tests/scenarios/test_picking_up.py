@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dying import Fuse, die
 
 from stepwell import Stepwell, ctx, task, workflow
 from stepwell.engine.reading import HEAD
+from stepwell.engine.trials import CLAIMS_WITHOUT_PROGRESS
+from stepwell.errors import WrongStatus
 
 LONG = 2 * HEAD
 
@@ -72,3 +76,49 @@ def test_a_damaged_journal_keeps_no_other_run_from_going_on(tmp_path: Path, seq:
             assert (await app.counts()).get("completed") == 19
 
     asyncio.run(scenario())
+
+
+@task
+async def note(runs: str) -> str:
+    executed.append(runs)
+    await asyncio.sleep(0.001)
+    return runs
+
+
+@workflow
+async def noted(name: str) -> int:
+    await note(name)
+    return await ctx.signal("last", int)
+
+
+executed: list[str] = []
+
+
+def test_a_run_under_suspicion_that_is_started_once_more_is_driven_once(play: Callable[..., Any]) -> None:
+    """Whoever has died in every life is set aside, the others are pardoned and look as if they were new."""
+    executed.clear()
+    names = ["first", "second", "third"]
+
+    async def scenario(make: Callable[..., Stepwell]) -> None:
+        async with make(drive=False) as app:
+            for name in names:
+                await app.start(noted, name, id=name)
+        for _ in range(CLAIMS_WITHOUT_PROGRESS + 1):
+            app = make(workflows=[noted])
+            fuse = Fuse(app, 1, "before")
+            await app.open()
+            await fuse.burnt.wait()
+            await die(app)
+        async with make(workflows=[noted]) as app:
+            while (await app.counts()).get("completed", 0) < 2:
+                for name in names:
+                    await app.start(noted, name, id=name)
+                    with contextlib.suppress(WrongStatus):
+                        await app.signal(name, "last", 1, key="once")
+                await asyncio.sleep(0)
+            assert (await app.get("first")).status == "stuck"
+            await app.resume("first")
+            assert [await app.handle(name).result() for name in names] == [1, 1, 1]
+        assert sorted(executed) == sorted(names)
+
+    play(scenario)

@@ -49,7 +49,8 @@ class Claims:
     def __init__(self, engine: Engine) -> None:
         self.trials = Trials(engine.clock, self._adopt_in_time, lambda run_id: run_id in engine.runners)
         self._engine = engine
-        self._adopting: set[str] = set()
+        self._adopting: set[str] = set()  # claimed: this worker's, whatever else is said of them
+        self._creating: set[str] = set()  # on their way into the store, to be this worker's if they are new there
         self._asked_for = 0
         self._early: dict[str, list[Message]] = {}
         self._attention = asyncio.Event()
@@ -60,11 +61,11 @@ class Claims:
 
     def is_adopting(self, run_id: str) -> bool:
         """Whether a run is on its way into memory."""
-        return run_id in self._adopting
+        return run_id in self._adopting or run_id in self._creating
 
     def keep_early(self, message: Message) -> None:
         """Keep a message whose run is being picked up, perhaps by a claim that is under way and did not see it."""
-        if message.run_id in self._adopting or self._asked_for:
+        if self._asked_for or self.is_adopting(message.run_id):
             self._early.setdefault(message.run_id, []).append(message)
         self._attention.set()
 
@@ -76,7 +77,8 @@ class Claims:
         return self._room() > 0 and not self._engine.closing
 
     def _room(self) -> int:
-        return self._engine.limits.runs - len(self._engine.runners) - len(self._adopting) - self._asked_for
+        coming = len(self._adopting) + len(self._creating) + self._asked_for
+        return self._engine.limits.runs - len(self._engine.runners) - coming
 
     def start(self, new: NewRun, workflow: Workflow[..., Any], volatile: bool) -> asyncio.Future[RunRow]:
         """Create a run, and drive it at once when nothing keeps it; gives the row that the store then has.
@@ -87,7 +89,7 @@ class Claims:
         is_due = not new.held and new.wake_at is not None and new.wake_at <= self._engine.clock.now()
         if is_due and self.has_room:
             new = msgspec.structs.replace(new, owner=self._engine.worker)
-            self._adopting.add(new.run_id)
+            self._creating.add(new.run_id)
         created = store.create(new)
         if created.done():
             self._created(new, store, workflow, created)
@@ -96,16 +98,15 @@ class Claims:
         return created
 
     def _created(self, new: NewRun, store: Store, workflow: Workflow[..., Any], done: asyncio.Future[RunRow]) -> None:
-        was_adopting = new.run_id in self._adopting
-        self._adopting.discard(new.run_id)
-        early = self._early.pop(new.run_id, ())
+        self._creating.discard(new.run_id)
+        is_claimed = new.run_id in self._adopting or new.run_id in self._engine.runners
         if done.cancelled() or done.exception() is not None:
             return
         row = done.result()
         # A run that was there already may belong to this worker too, by a claim that is still being answered.
-        is_new = row.run_id == new.run_id and (row.next_seq, row.claims) == (2, 0)
+        is_new = row.run_id == new.run_id and (row.next_seq, row.claims) == (2, 0) and not is_claimed
         is_ours = is_new and new.owner is not None and row.owner == self._engine.worker
-        if was_adopting and is_ours and new.run_id not in self._engine.runners and not self._engine.closing:
+        if is_ours and not self._engine.closing:
             state = replay(new.entries)
             runner = Runner(
                 self._engine,
@@ -117,7 +118,7 @@ class Claims:
                 blobs=dict(new.blobs),
                 messages=(),
             )
-            for message in early:
+            for message in self._early.pop(new.run_id, ()):
                 runner.inbox.receive(message)
             self._engine.runners[new.run_id] = runner
             runner.wake()
@@ -177,7 +178,7 @@ class Claims:
             others = [one for one in some if not self._adopt_at_once(store, one, heads.get(one.row.run_id))]
             if others:
                 await asyncio.gather(*(self._adopt_in_time(store, one) for one in others))
-        self._early = {run_id: early for run_id, early in self._early.items() if run_id in self._adopting}
+        self._early = {run_id: early for run_id, early in self._early.items() if self.is_adopting(run_id)}
         return len(claimed) >= limit
 
     async def _with_graphs(self, store: Store, claimed: Sequence[Claimed]) -> list[Claimed]:
