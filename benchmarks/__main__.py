@@ -101,6 +101,8 @@ def _measured(
 
 
 def _bare(references: Sequence[Mapping[str, float]]) -> str:
+    if not references:
+        return "not measured"
     commits = [reference["commit_seconds"] * 1e6 for reference in references]
     hundreds = [reference["rows_by_100"] for reference in references]
     thousands = [reference["rows_by_1000"] for reference in references]

@@ -79,7 +79,8 @@ class Row:
         return last / first
 
 
-def _figure(name: str, factor: float = 1.0) -> Callable[[Sample], float]:
+def figure(name: str, factor: float = 1.0) -> Callable[[Sample], float]:
+    """A measured figure, in another unit perhaps."""
     return lambda sample: sample.figures[name] * factor
 
 
@@ -104,7 +105,7 @@ LINEAR = 1.25
 """An item of the largest size takes at most this times what one of the smallest takes, or the row is not linear."""
 
 _STEP = _in_commits("step_seconds")
-_CHAIN_NOTE = (("first chain of a process", _figure("first_step_seconds", 1e6), "{:.0f} µs"),)
+_CHAIN_NOTE = (("first chain of a process", figure("first_step_seconds", 1e6), "{:.0f} µs"),)
 
 
 def _chain(name: str, title: str, budget: Budget | None = None) -> Row:
@@ -113,7 +114,7 @@ def _chain(name: str, title: str, budget: Budget | None = None) -> Row:
         title=title,
         function=name.replace("-", "_"),
         sizes=(100,),
-        shown=_figure("step_seconds", 1e6),
+        shown=figure("step_seconds", 1e6),
         unit="µs a step",
         ratio=_STEP,
         ratio_text="{:.2f} × one commit",
@@ -128,12 +129,29 @@ def _items(name: str, title: str) -> Row:
         title=title,
         function=name.replace("-", "_"),
         sizes=(2500, 5000, 10_000),
-        shown=_figure("seconds"),
+        shown=figure("seconds"),
         unit="s",
         ratio=_by_rows("seconds", 1000, 8),
         ratio_text="{:.1f} × the same rows bare, by 1,000",
         budget=Budget("≤ 3 s; linear; < 100 MB", _items_worst, 1.0),
-        notes=(("peak memory", _figure("peak_megabytes"), "{:.0f} MB"),),
+        notes=(("peak memory", figure("peak_megabytes"), "{:.0f} MB"),),
+        repeats=3,
+    )
+
+
+def _recovery(name: str, title: str) -> Row:
+    return Row(
+        name=name,
+        title=title,
+        function=name.replace("-", "_"),
+        sizes=(10_000,),
+        shown=figure("at_work_seconds"),
+        unit="s",
+        budget=Budget("≤ 5 s", figure("at_work_seconds"), 5.0),
+        notes=(
+            ("until all have ended", figure("ended_seconds"), "{:.1f} s"),
+            ("peak memory", figure("peak_megabytes"), "{:.0f} MB"),
+        ),
         repeats=3,
     )
 
@@ -157,7 +175,7 @@ ROWS: tuple[Row, ...] = (
         title="1,000 runs × 5 steps at once, SQLite FULL",
         function="many",
         sizes=(1000,),
-        shown=_figure("steps_per_second"),
+        shown=figure("steps_per_second"),
         unit="steps/s",
         ratio=_rate("steps_per_second", 1000),
         ratio_text="{:.3f} × bare rows/s by 1,000",
@@ -169,8 +187,8 @@ ROWS: tuple[Row, ...] = (
         ),
         notes=(
             ("beside bare rows/s by 100", _rate("steps_per_second", 100), "{:.3f}"),
-            ("first pass of a process", _figure("first_steps_per_second"), "{:,.0f} steps/s"),
-            ("peak memory", _figure("peak_megabytes"), "{:.0f} MB"),
+            ("first pass of a process", figure("first_steps_per_second"), "{:,.0f} steps/s"),
+            ("peak memory", figure("peak_megabytes"), "{:.0f} MB"),
         ),
     ),
     Row(
@@ -178,12 +196,12 @@ ROWS: tuple[Row, ...] = (
         title="fan-out of 1,000 steps in one run",
         function="fan",
         sizes=(1000,),
-        shown=_figure("seconds", 1e3),
+        shown=figure("seconds", 1e3),
         unit="ms",
         ratio=_by_rows("seconds", 1000, 2),
         ratio_text="{:.1f} × the same rows bare, by 1,000",
-        budget=Budget("≤ 60 ms", _figure("seconds"), 0.06),
-        notes=(("first of a process", _figure("first_seconds", 1e3), "{:.0f} ms"),),
+        budget=Budget("≤ 60 ms", figure("seconds"), 0.06),
+        notes=(("first of a process", figure("first_seconds", 1e3), "{:.0f} ms"),),
     ),
     _items("items-pipeline", "10,000 items × 4 steps in one run, a coroutine per item"),
     _items("items-maps", "10,000 items × 4 steps in one run, four maps"),
@@ -192,10 +210,10 @@ ROWS: tuple[Row, ...] = (
         title="import and open a new SQLite store",
         function="opening",
         sizes=(1,),
-        shown=_figure("seconds", 1e3),
+        shown=figure("seconds", 1e3),
         unit="ms",
-        budget=Budget("≤ 150 ms", _figure("seconds"), 0.15),
-        notes=(("resident", _figure("resident_megabytes"), "{:.0f} MB"),),
+        budget=Budget("≤ 150 ms", figure("seconds"), 0.15),
+        notes=(("resident", figure("resident_megabytes"), "{:.0f} MB"),),
         repeats=7,
     ),
     Row(
@@ -203,55 +221,29 @@ ROWS: tuple[Row, ...] = (
         title="signal to the step after it, same process (p99 of 1,000)",
         function="signal",
         sizes=(1000,),
-        shown=_figure("p99_seconds", 1e3),
+        shown=figure("p99_seconds", 1e3),
         unit="ms",
         ratio=_in_commits("p99_seconds"),
         ratio_text="{:.1f} × one commit",
         budget=Budget("p99 ≤ 5 ms + one commit", _beyond_a_commit, 0.005),
         notes=(
-            ("p50", _figure("p50_seconds", 1e3), "{:.2f} ms"),
+            ("p50", figure("p50_seconds", 1e3), "{:.2f} ms"),
             ("p50 in commits", _in_commits("p50_seconds"), "{:.1f}"),
         ),
     ),
-    Row(
-        name="recovery",
-        title="10,000 runs in flight, kill -9, until all are back at work",
-        function="recovery",
-        sizes=(10_000,),
-        shown=_figure("at_work_seconds"),
-        unit="s",
-        budget=Budget("≤ 5 s", _figure("at_work_seconds"), 5.0),
-        notes=(
-            ("until all have ended", _figure("ended_seconds"), "{:.1f} s"),
-            ("peak memory", _figure("peak_megabytes"), "{:.0f} MB"),
-        ),
-        repeats=3,
-    ),
-    Row(
-        name="recovery-default",
-        title="… with default limits (2,000 runs in memory)",
-        function="recovery_default",
-        sizes=(10_000,),
-        shown=_figure("at_work_seconds"),
-        unit="s",
-        budget=Budget("≤ 5 s", _figure("at_work_seconds"), 5.0),
-        notes=(
-            ("until all have ended", _figure("ended_seconds"), "{:.1f} s"),
-            ("peak memory", _figure("peak_megabytes"), "{:.0f} MB"),
-        ),
-        repeats=3,
-    ),
+    _recovery("recovery", "10,000 runs in flight, kill -9, until all are back at work"),
+    _recovery("recovery-default", "… with default limits (2,000 runs in memory)"),
     Row(
         name="folding",
         title="journal of 30,000 entries folded",
         function="folding",
         sizes=(30_000,),
-        shown=_figure("fold_seconds", 1e3),
+        shown=figure("fold_seconds", 1e3),
         unit="ms",
-        budget=Budget("≤ 100 ms", _figure("fold_seconds"), 0.1),
+        budget=Budget("≤ 100 ms", figure("fold_seconds"), 0.1),
         notes=(
-            ("read and checked from SQLite", _figure("read_seconds", 1e3), "{:.0f} ms"),
-            ("body rebuilt", _figure("rebuild_seconds", 1e3), "{:.0f} ms"),
+            ("read and checked from SQLite", figure("read_seconds", 1e3), "{:.0f} ms"),
+            ("body rebuilt", figure("rebuild_seconds", 1e3), "{:.0f} ms"),
         ),
     ),
     Row(
@@ -259,12 +251,12 @@ ROWS: tuple[Row, ...] = (
         title="50,000 runs put to sleep by an engine: timers that are due start",
         function="sleeping",
         sizes=(50_000,),
-        shown=_figure("starts_per_second"),
+        shown=figure("starts_per_second"),
         unit="starts/s",
-        budget=Budget("≥ 5,000/s; no memory per run", _figure("starts_per_second"), 5000, at_least=True),
+        budget=Budget("≥ 5,000/s; no memory per run", figure("starts_per_second"), 5000, at_least=True),
         notes=(
-            ("memory of an engine, per sleeping run", _figure("bytes_per_run"), "{:.1f} bytes"),
-            ("put to sleep", _figure("made_per_second"), "{:,.0f} runs/s"),
+            ("memory of an engine, per sleeping run", figure("bytes_per_run"), "{:.1f} bytes"),
+            ("put to sleep", figure("made_per_second"), "{:,.0f} runs/s"),
         ),
         repeats=1,
     ),
@@ -273,17 +265,17 @@ ROWS: tuple[Row, ...] = (
         title="a million sleeping runs; 50,000 of them timed when all are due",
         function="million",
         sizes=(1_000_000,),
-        shown=_figure("starts_per_second"),
+        shown=figure("starts_per_second"),
         unit="starts/s",
-        budget=Budget("≥ 5,000/s; no memory per run", _figure("starts_per_second"), 5000, at_least=True),
+        budget=Budget("≥ 5,000/s; no memory per run", figure("starts_per_second"), 5000, at_least=True),
         notes=(
-            ("memory of an engine, per sleeping run", _figure("bytes_per_run"), "{:.2f} bytes"),
-            ("engine with a million asleep", _figure("megabytes"), "{:.0f} MB"),
-            ("… while they start", _figure("due_megabytes"), "{:.0f} MB"),
-            ("opened in", _figure("open_seconds", 1e3), "{:.0f} ms"),
-            ("first start after", _figure("first_seconds", 1e3), "{:.0f} ms"),
-            ("store", _figure("store_bytes_per_run"), "{:.0f} bytes a run"),
-            ("created", _figure("created_per_second"), "{:,.0f} runs/s"),
+            ("memory of an engine, per sleeping run", figure("bytes_per_run"), "{:.2f} bytes"),
+            ("engine with a million asleep", figure("megabytes"), "{:.0f} MB"),
+            ("… while they start", figure("due_megabytes"), "{:.0f} MB"),
+            ("opened in", figure("open_seconds", 1e3), "{:.0f} ms"),
+            ("first start after", figure("first_seconds", 1e3), "{:.0f} ms"),
+            ("store", figure("store_bytes_per_run"), "{:.0f} bytes a run"),
+            ("created", figure("created_per_second"), "{:,.0f} runs/s"),
         ),
         repeats=1,
     ),
@@ -292,13 +284,13 @@ ROWS: tuple[Row, ...] = (
         title="100,000 runs wait for signals, none in memory: signal to the step after it (p99 of 2,000)",
         function="listeners",
         sizes=(100_000,),
-        shown=_figure("p99_seconds", 1e3),
+        shown=figure("p99_seconds", 1e3),
         unit="ms",
         ratio=_in_commits("p99_seconds"),
         ratio_text="{:.1f} × one commit",
         notes=(
-            ("p50", _figure("p50_seconds", 1e3), "{:.2f} ms"),
-            ("engine", _figure("megabytes"), "{:.0f} MB"),
+            ("p50", figure("p50_seconds", 1e3), "{:.2f} ms"),
+            ("engine", figure("megabytes"), "{:.0f} MB"),
         ),
         repeats=1,
     ),

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from benchmarks.budgets import Budget, Row, Sample
+from benchmarks.budgets import Budget, Row, figure
 
 YARDSTICKS = ("chain", "many")
 """What functions do in the same minute on the same machine."""
 
 
-def _figure(name: str, factor: float = 1.0) -> Callable[[Sample], float]:
-    return lambda sample: sample.figures[name] * factor
-
-
-FLAT = Budget("a node costs the same in any graph", lambda sample: 0.0, 0.0)
-"""Nothing is promised of the time itself; the verdict is that of the largest size beside the smallest."""
+FLAT = Budget("linear: a node costs the same in any graph", lambda _: 0.0, 0.0)
+"""Nothing is promised of the time itself: what can fail is `Row.linearity`, the largest size beside the smallest."""
 
 
 def _shape(name: str, title: str) -> Row:
@@ -24,14 +18,14 @@ def _shape(name: str, title: str) -> Row:
         title=title,
         function=name.replace("-", "_"),
         sizes=(100, 1000, 10_000),
-        shown=_figure("seconds"),
+        shown=figure("seconds"),
         unit="s",
         budget=FLAT,
         notes=(
-            ("nodes", _figure("nodes_per_second"), "{:,.0f} a second"),
-            ("compiled in", _figure("compile_seconds", 1e3), "{:,.0f} ms"),
-            ("of that a node", _figure("compile_node_seconds", 1e6), "{:.0f} µs"),
-            ("peak memory", _figure("peak_megabytes"), "{:.0f} MB"),
+            ("nodes", figure("nodes_per_second"), "{:,.0f} a second"),
+            ("compiled in", figure("compile_seconds", 1e3), "{:,.0f} ms"),
+            ("of that a node", figure("compile_node_seconds", 1e6), "{:.0f} µs"),
+            ("peak memory", figure("peak_megabytes"), "{:.0f} MB"),
         ),
         repeats=3,
     )
@@ -49,9 +43,9 @@ GRAPH_ROWS: tuple[Row, ...] = (
         title='20,000 messages through four pure nodes each, `durability="memory"`',
         function="graph_pipeline",
         sizes=(20_000,),
-        shown=_figure("messages_per_second"),
+        shown=figure("messages_per_second"),
         unit="messages/s",
-        notes=(("peak memory", _figure("peak_megabytes"), "{:.0f} MB"),),
+        notes=(("peak memory", figure("peak_megabytes"), "{:.0f} MB"),),
         repeats=3,
     ),
     Row(
@@ -59,12 +53,12 @@ GRAPH_ROWS: tuple[Row, ...] = (
         title="map of three nodes over 10,000 items in one run, SQLite FULL",
         function="graph_map",
         sizes=(2500, 10_000),
-        shown=_figure("seconds"),
+        shown=figure("seconds"),
         unit="s",
-        budget=Budget("linear; < 100 MB", _figure("peak_megabytes"), 100.0),
+        budget=Budget("linear; < 100 MB", figure("peak_megabytes"), 100.0),
         notes=(
-            ("nodes", _figure("nodes_per_second"), "{:,.0f} a second"),
-            ("peak memory", _figure("peak_megabytes"), "{:.0f} MB"),
+            ("nodes", figure("nodes_per_second"), "{:,.0f} a second"),
+            ("peak memory", figure("peak_megabytes"), "{:.0f} MB"),
         ),
         repeats=3,
     ),
@@ -73,12 +67,12 @@ GRAPH_ROWS: tuple[Row, ...] = (
         title="56 scientific workflows (WfInstances) at once, SQLite FULL",
         function="graph_instances",
         sizes=(56,),
-        shown=_figure("tasks_per_second"),
+        shown=figure("tasks_per_second"),
         unit="tasks/s",
         notes=(
-            ("tasks", _figure("tasks"), "{:,.0f}"),
-            ("compiled in", _figure("compile_seconds"), "{:.1f} s"),
-            ("peak memory", _figure("peak_megabytes"), "{:.0f} MB"),
+            ("tasks", figure("tasks"), "{:,.0f}"),
+            ("compiled in", figure("compile_seconds"), "{:.1f} s"),
+            ("peak memory", figure("peak_megabytes"), "{:.0f} MB"),
         ),
         repeats=3,
     ),

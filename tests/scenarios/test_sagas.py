@@ -17,6 +17,7 @@ from trips import (
     World,
     book,
     booked,
+    branches,
     compensations,
     drop,
     drop_held,
@@ -344,29 +345,14 @@ def test_time_that_is_up_while_a_block_is_undone_is_told_when_it_is(play: Callab
 
 
 def test_a_branch_that_goes_on_beside_one_that_failed_is_cancelled_and_undone_too(play: Callable[..., Any]) -> None:
-    @workflow
-    async def beside() -> None:
-        async def fails() -> None:
-            async with ctx.saga():
-                await booked("a")
-                await ctx.signal("fail")
-                raise ValueError("no")
-
-        async def goes_on() -> None:
-            async with ctx.saga():
-                await booked("b")
-                await held("b")
-
-        await asyncio.gather(fails(), goes_on())
-
     async def story(app: Stepwell) -> None:
-        run = await app.start(beside, id="r")
+        run = await app.start(branches, id="r")
         await until(lambda: "begin b" in ran and "book a" in ran)
         await run.signal("fail")
         with pytest.raises(RunFailed):
             await run.result()
         assert undone() == ["drop a", "drop b"]
-        await replays(app, "r", beside)
+        await replays(app, "r", branches)
         with pytest.raises(WrongStatus, match="rerun"):
             await run.retry()
 

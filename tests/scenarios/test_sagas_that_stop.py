@@ -15,10 +15,10 @@ from trips import (
     World,
     book,
     booked,
+    branches,
     compensations,
     failing,
     fresh_world,
-    held,
     held_trip,
     play_on,
     ran,
@@ -249,23 +249,8 @@ def test_a_branch_beside_a_compensation_that_fails_is_undone_and_does_not_go_for
 ) -> None:
     World.broken = {"drop a"}
 
-    @workflow
-    async def beside() -> None:
-        async def fails() -> None:
-            async with ctx.saga():
-                await booked("a")
-                await ctx.signal("fail")
-                raise ValueError("no")
-
-        async def goes_on() -> None:
-            async with ctx.saga():
-                await booked("b")
-                await held("b")
-
-        await asyncio.gather(fails(), goes_on())
-
     async def story(app: Stepwell) -> None:
-        run = await app.start(beside, id="r")
+        run = await app.start(branches, id="r")
         await until(lambda: "begin b" in ran and "book a" in ran)
         await run.signal("fail")
         with pytest.raises(RunFailed, match="cannot drop a"):
@@ -277,7 +262,7 @@ def test_a_branch_beside_a_compensation_that_fails_is_undone_and_does_not_go_for
             await run.result()
         assert undone() == [*["drop a"] * 3, "drop b", "drop a"]
         assert ran.count("begin b") == 1
-        await replays(app, "r", beside)
+        await replays(app, "r", branches)
 
     play_on(play, story)
 

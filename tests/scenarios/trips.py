@@ -113,6 +113,24 @@ async def held_trip(*stops: str) -> str:
     return "paid"
 
 
+@workflow
+async def branches() -> None:
+    """Two branches, each with a block of its own; one fails when it is told to, the other is held."""
+
+    async def fails() -> None:
+        async with ctx.saga():
+            await booked("a")
+            await ctx.signal("fail")
+            raise ValueError("no")
+
+    async def goes_on() -> None:
+        async with ctx.saga():
+            await booked("b")
+            await held("b")
+
+    await asyncio.gather(fails(), goes_on())
+
+
 def undone() -> list[str]:
     return [line for line in ran if line.startswith(("drop", "undo"))]
 
