@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, get
 
 import msgspec
 
-from stepwell.authoring.graph import GraphWorkflow
+from stepwell.authoring.graph import UNTIL, GraphWorkflow
 from stepwell.authoring.workflow import RunOptions, Workflow
 from stepwell.engine.creation import Terms, fresh_id, new_run
-from stepwell.engine.performing import UNTIL
 from stepwell.errors import ArgumentError, DefinitionError
 from stepwell.model.durations import Duration, micros
 from stepwell.stores.protocol import NewRun

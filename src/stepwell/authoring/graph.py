@@ -19,6 +19,9 @@ from stepwell.nodes.registry import NodeTypes
 if TYPE_CHECKING:
     from stepwell.graph.plan import Plan
 
+UNTIL = "stepwell.until"
+"""The label of a run of a graph that names the node with which it is to end."""
+
 
 def graph_workflow(
     source: str | bytes | os.PathLike[str] | Mapping[str, Any],  # Any: JSON

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from stepwell.programs.function import FunctionProgram
     from stepwell.programs.graph.program import GraphProgram
 
-UNTIL = "stepwell.until"
-"""The label of a run of a graph that names the node with which it is to end."""
-
 REPLAY_CHUNK = 500
 """Deliveries per callback while a body is rebuilt, so that a long journal does not hold up the loop."""
 
@@ -130,17 +127,7 @@ class Performance:
         if isinstance(workflow, GraphWorkflow):
             from stepwell.programs.graph.program import GraphProgram  # loaded when there is a graph
 
-            return GraphProgram(
-                workflow.plan,
-                runner.identity,
-                given,
-                around=engine.graphs,
-                tasks=workflow.tasks,
-                records=records,
-                on_change=state.on_change,
-                until=state.labels.get(UNTIL, ""),
-                event=state.event,
-            )
+            return GraphProgram.of_run(workflow, state, given, around=engine.graphs, records=records)
         from stepwell.programs.function import FunctionProgram  # and this when there is a function
 
         return FunctionProgram(

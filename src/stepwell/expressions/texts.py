@@ -26,6 +26,11 @@ def text_of(value: object) -> str:
     return json_of(value)
 
 
+def is_template(source: object) -> bool:
+    """Whether it is text with a `{{` in it, whose value is not known before it is rendered."""
+    return isinstance(source, str) and "{{" in source
+
+
 def json_of(value: object) -> str:
     """The value as JSON, compact; keys are sorted, as in the journal, so that it is the same on every replay.
 

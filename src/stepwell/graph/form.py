@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import msgspec
 
 from stepwell.errors import ArgumentError, DefinitionError
+from stepwell.expressions.texts import is_template
 from stepwell.graph.places import Places
 from stepwell.graph.problems import Findings
 from stepwell.model.checking import check_schema
@@ -176,11 +177,6 @@ class Form:
     def wrong(self, value: Json, places: Places, message: str, hint: str = "", *, code: str = "wrong-value") -> None:
         """Note that something else was found than what `message` says."""
         self.say(code, places, f"{message}; found {shown(value)}", hint)
-
-
-def is_template(value: object) -> bool:
-    """Whether it is text with a `{{` in it."""
-    return isinstance(value, str) and "{{" in value
 
 
 def shown(value: object) -> str:

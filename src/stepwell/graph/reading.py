@@ -22,7 +22,7 @@ import msgspec
 from stepwell.graph.jsontext import walk_json
 from stepwell.graph.places import Lines, Places
 from stepwell.graph.problems import Findings, Place
-from stepwell.graph.walking import Json, Stopped, Walk, WalkLimits
+from stepwell.graph.walking import Json, Stopped, Walk, WalkLimits, scalars
 from stepwell.graph.yamltext import walk_yaml
 from stepwell.model.tagging import is_plain
 
@@ -122,7 +122,9 @@ def document_of(
     data: object, findings: Findings, *, source: str = "", limits: ReadingLimits = STORED
 ) -> Document | None:
     """Take data that was no text, such as JSON that came over the wire; None when it is not plain JSON."""
-    if is_plain(data, limits.depth) and _fits(data):
+    if is_plain(data, limits.depth) and all(
+        not isinstance(one, int) or one.bit_length() <= 63 for one in scalars(data)
+    ):
         try:
             size = len(msgspec.json.encode(data))
         except UnicodeEncodeError:  # half of a surrogate pair
@@ -136,20 +138,6 @@ def document_of(
     hint = "use dicts with text keys, lists, text, numbers of 64 bits, booleans and None"
     findings.add("not-json", Place(), message, hint)
     return None
-
-
-def _fits(data: Json) -> bool:
-    """Whether all whole numbers in plain JSON fit 64 bits."""
-    left = [data]
-    while left:
-        one = left.pop()
-        if isinstance(one, dict):
-            left += one.values()
-        elif isinstance(one, list):
-            left += one
-        elif isinstance(one, int) and one.bit_length() > 63:
-            return False
-    return True
 
 
 def _is_sound(text: str, findings: Findings, limits: ReadingLimits) -> bool:

@@ -20,8 +20,10 @@ from typing import Final, Literal, NamedTuple, get_args, get_origin
 import msgspec
 
 from stepwell.errors import DefinitionError
-from stepwell.graph.form import Form, Json, did_you_mean, either, is_template, shown
+from stepwell.expressions.texts import is_template
+from stepwell.graph.form import Form, Json, did_you_mean, either, shown
 from stepwell.graph.places import Places
+from stepwell.graph.walking import scalars
 from stepwell.nodes.parts import settings as parts
 from stepwell.nodes.protocol import NodeType
 from stepwell.nodes.registry import NODE_KEYS
@@ -237,16 +239,7 @@ class Typing:
 
 def has_template(value: Json) -> bool:
     """Whether a template stands anywhere in some JSON."""
-    left = [value]
-    while left:
-        one = left.pop()
-        if isinstance(one, dict):
-            left += one.values()
-        elif isinstance(one, list):
-            left += one
-        elif is_template(one):
-            return True
-    return False
+    return any(map(is_template, scalars(value)))
 
 
 def _choices(hint: object, value: Json) -> str:

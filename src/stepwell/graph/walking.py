@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from math import isinf
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -20,6 +21,19 @@ MOST_TWICE: Final = 100
 NUMBER: Final = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _WHOLE: Final = re.compile(r"[-+]?[0-9]+")
 _LEAST, _GREATEST = -(2**63), 2**63 - 1
+
+
+def scalars(data: Json) -> Iterator[Json]:
+    """All values in plain JSON data that are neither an object nor an array."""
+    left = [data]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+        else:
+            yield one
 
 
 class Stopped(Exception):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from stepwell.errors import DefinitionError
+from stepwell.expressions.texts import is_template
 from stepwell.model.durations import micros
 from stepwell.nodes.parts import bodies, requests, sending
 from stepwell.nodes.parts.addresses import VARIABLE, AllowList, read_allow_list
@@ -17,7 +18,6 @@ from stepwell.nodes.parts.answers import failed, shown_headers
 from stepwell.nodes.parts.errors import HttpError, HttpNoAnswer, HttpRefused, HttpTimedOut
 from stepwell.nodes.parts.redaction import Redactor
 from stepwell.nodes.parts.requests import Auth, Body, Scalar
-from stepwell.nodes.parts.rules import is_template
 from stepwell.nodes.parts.times import check_duration
 from stepwell.nodes.protocol import TIMEOUT, ActionContext, NodeType
 

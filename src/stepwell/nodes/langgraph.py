@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from stepwell.errors import DefinitionError
+from stepwell.expressions.texts import is_template
 from stepwell.nodes.parts.langgraph_asks import asks, line, plain, text_of
 from stepwell.nodes.parts.langgraph_graphs import Graphs
-from stepwell.nodes.parts.rules import is_template
 from stepwell.nodes.parts.tokens import emit_counts, emit_text, estimate
 from stepwell.nodes.protocol import ActionContext, NodeType, Outcome
 

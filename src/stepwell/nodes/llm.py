@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from stepwell.errors import DefinitionError
+from stepwell.expressions.texts import is_template
 from stepwell.model.durations import micros
 from stepwell.nodes.parts import bodies, sending
 from stepwell.nodes.parts.addresses import VARIABLE, AllowList, read_allow_list
@@ -20,7 +21,6 @@ from stepwell.nodes.parts.llm_errors import ModelError
 from stepwell.nodes.parts.llm_events import DONE, Event, Events, chunk
 from stepwell.nodes.parts.redaction import Redactor
 from stepwell.nodes.parts.requests import Auth, Body, outgoing
-from stepwell.nodes.parts.rules import is_template
 from stepwell.nodes.parts.times import check_duration
 from stepwell.nodes.parts.tokens import emit_counts, emit_text
 from stepwell.nodes.protocol import TIMEOUT, ActionContext, NodeType

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from stepwell.errors import DefinitionError
+from stepwell.expressions.texts import is_template
 from stepwell.nodes.parts import rules
 from stepwell.nodes.parts.numbers import check_number
 from stepwell.nodes.protocol import NodeType
@@ -110,7 +111,7 @@ class MapNode(NodeType):
             say("items", "give either `items`, a list or a mapping, or `count`")
         check_number(settings.get("count"), "count", 0, say)
         check_number(settings.get("concurrency"), "concurrency", 1, say)
-        if not rules.is_template(settings.get("tolerate", 0)):
+        if not is_template(settings.get("tolerate", 0)):
             try:
                 tolerance(settings.get("tolerate", 0), 100)
             except DefinitionError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from stepwell.nodes.parts.rules import is_template
+from stepwell.expressions.texts import is_template
 from stepwell.nodes.protocol import NodeType
 
 

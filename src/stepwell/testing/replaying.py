@@ -149,14 +149,12 @@ def _is_behind(book: Book, entries: list[AnyEntry], cut: int) -> bool:
 
 
 def _program(around: _Around, world: World, state: State, records: Records) -> Program:
-    identity = Identity(state.run_id, state.workflow, state.parent, state.root)
     given = msgspec.Raw(world.disk.content.blobs[state.input_blob]) if state.input_blob else state.input
     if state.workflow not in _WORKFLOWS:
-        plan = around.graph(state.workflow).plan
-        return GraphProgram(plan, identity, given, around=around, records=records, on_change=state.on_change)
+        return GraphProgram.of_run(around.graph(state.workflow), state, given, around=around, records=records)
     return FunctionProgram(
         _WORKFLOWS[state.workflow],
-        identity,
+        Identity(state.run_id, state.workflow, state.parent, state.root),
         given,
         clock=lambda: 0,
         chance=Random(0),

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stepwell.authoring.graph import made
-from stepwell.engine.performing import UNTIL
+from stepwell.authoring.graph import UNTIL, made
 from stepwell.engine.verbs import PatchBody
 from stepwell.errors import RequestRefused, WorkflowNotFound
 from stepwell.handle import Run

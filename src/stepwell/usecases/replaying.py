@@ -26,7 +26,6 @@ from stepwell.authoring.registry import Registry
 from stepwell.authoring.task import AsyncTask, Task, TaskOptions
 from stepwell.authoring.workflow import AsyncWorkflow, Workflow
 from stepwell.engine.graphs import Compiling
-from stepwell.engine.performing import UNTIL
 from stepwell.engine.reading import read_run
 from stepwell.errors import StepwellError
 from stepwell.model.commands import CompleteRun, EndCancelled, FailRun, RecordValue, SetState, StartWait
@@ -286,25 +285,14 @@ def _program(
     threads: ThreadPoolExecutor,
     around: Surroundings | None,
 ) -> FunctionProgram | GraphProgram:
-    who = Identity(state.run_id, state.workflow, state.parent, state.root)
     if isinstance(workflow, GraphWorkflow):
         from stepwell.programs.graph.program import GraphProgram
 
         assert around is not None, "graphs are replayed where there is a registry"
-        return GraphProgram(
-            workflow.plan,
-            who,
-            input,
-            around=around,
-            tasks=workflow.tasks,
-            records=records,
-            on_change=state.on_change,
-            until=state.labels.get(UNTIL, ""),
-            event=state.event,
-        )
+        return GraphProgram.of_run(workflow, state, input, around=around, records=records)
     return FunctionProgram(
         workflow,
-        who,
+        Identity(state.run_id, state.workflow, state.parent, state.root),
         input,
         clock=lambda: state.updated_at,
         chance=Random(0),

@@ -12,8 +12,8 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from stepwell.errors import DefinitionError
+from stepwell.expressions.texts import is_template
 from stepwell.model.codec import content_hash
-from stepwell.nodes.parts.rules import is_template
 from stepwell.nodes.parts.sending import Outgoing, parsed
 
 Scalar: TypeAlias = str | int | float | bool | None

@@ -95,8 +95,3 @@ def references(
                 continue
     mine = frozenset(own)
     return [one for one in found if one.root not in mine]
-
-
-def is_template(source: Any) -> bool:  # Any: JSON
-    """Whether a setting as written is a text with an expression, whose value is not known before the run."""
-    return isinstance(source, str) and "{{" in source

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stepwell.errors import ArgumentError, DefinitionError
+from stepwell.expressions.texts import is_template
 from stepwell.model.durations import micros
-from stepwell.nodes.parts.rules import is_template
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias, cast
 import msgspec
 
 from stepwell.authoring.context import Identity
+from stepwell.authoring.graph import UNTIL, GraphWorkflow
 from stepwell.authoring.registry import Registry
 from stepwell.authoring.task import Task
 from stepwell.authoring.workflow import Workflow
@@ -27,6 +28,7 @@ from stepwell.model.entries import (
 )
 from stepwell.model.failures import failure_of
 from stepwell.model.ids import StepPath
+from stepwell.model.state import State
 from stepwell.programs.asks import Asks
 from stepwell.programs.exceptions import failed_paths
 from stepwell.programs.graph import growing, kinds
@@ -128,6 +130,23 @@ class GraphProgram:
         self._lost: list[BaseException] = []
         self._failures: list[BaseException] = []
         self._has_responded = False
+
+    @classmethod
+    def of_run(
+        cls, graph: GraphWorkflow, state: State, given: msgspec.Raw, *, around: Surroundings, records: Records | None
+    ) -> GraphProgram:
+        """The program of a run as it stands; `given` is its input, wherever the journal keeps that."""
+        return cls(
+            graph.plan,
+            Identity(state.run_id, state.workflow, state.parent, state.root),
+            given,
+            around=around,
+            tasks=graph.tasks,
+            records=records,
+            on_change=state.on_change,
+            until=state.labels.get(UNTIL, ""),
+            event=state.event,
+        )
 
     # -- what the engine asks -----------------------------------------------------------------------------------
 
