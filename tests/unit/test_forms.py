@@ -8,6 +8,7 @@ import enum
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -400,6 +401,20 @@ def test_what_fits_the_schema_the_codec_reads(pair: tuple[Any, Any], data: st.Da
         assert error.problems
     else:
         codec.decode(accepted)
+
+
+@pytest.mark.parametrize(
+    ("hint", "given", "path"),
+    [(int, 1e300, "the answer"), (list[int], [1, -1e20], "[1]"), (int | str, 1e16, "the answer")],
+)
+def test_a_number_too_large_to_be_read_as_a_whole_one_is_refused(hint: Any, given: Any, path: str) -> None:
+    with pytest.raises(AnswerInvalid, match=rf"{re.escape(path)} must be .*whole number: write all digits"):
+        accept(schema_of(hint), given, "answer")
+
+
+@pytest.mark.parametrize(("hint", "given"), [(float, 1e300), (int, 10**17), (int, 1e15), (list[float], [1e20, 1.0])])
+def test_numbers_that_can_be_read_are_accepted(hint: Any, given: Any) -> None:
+    assert codec_of(hint, "answer").decode(accept(schema_of(hint), given, "answer")) == given
 
 
 # -- what is wrong with an answer ------------------------------------------------------------------------------------

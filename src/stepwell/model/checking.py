@@ -95,10 +95,11 @@ def accept(schema: Mapping[str, Any] | bool, value: object, place: str) -> msgsp
         plain = DECODE(data)
     except RecursionError:
         raise AnswerInvalid(place, [Problem("", "is nested too deeply", f"{len(data):,} bytes")]) from None
-    problems = check(schema, plain)
+    has_floats = b"." in data or b"e" in data
+    problems = check(schema, plain) or (_too_large_to_be_whole(schema, plain) if has_floats else [])
     if problems:
         raise AnswerInvalid(place, problems)
-    return msgspec.Raw(ENCODE(_with_whole_numbers(plain)) if b"." in data or b"e" in data else data)
+    return msgspec.Raw(ENCODE(_with_whole_numbers(plain)) if has_floats else data)
 
 
 def refuse(schema: Mapping[str, Any] | bool, value: object, place: str) -> None:  # Any: JSON
@@ -338,6 +339,26 @@ def _short(value: object) -> str:
     except Exception:  # a number of very many digits
         return type(value).__name__
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def _too_large_to_be_whole(schema: Mapping[str, Any] | bool, value: object) -> list[Problem]:  # Any: JSON
+    """Where a float of 2^53 and more, such as 1e300, stands for a whole number: Python's types take none there."""
+    broken = _with_large_floats_broken(value)
+    if ENCODE(broken) == ENCODE(value):
+        return []
+    problems = (problem for problem in check(schema, broken) if TYPES["integer"] in problem.message)
+    return [Problem(one.path, f"{one.message}: write all digits of so large a one", "") for one in problems]
+
+
+def _with_large_floats_broken(value: object) -> object:
+    """Plain JSON with a fraction in place of each float so large that it has none."""
+    if isinstance(value, float):
+        return value if abs(value) < _WHOLE else 0.5
+    if isinstance(value, list):
+        return [_with_large_floats_broken(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_large_floats_broken(item) for key, item in value.items()}
+    return value
 
 
 def _with_whole_numbers(value: object) -> object:
