@@ -15,7 +15,19 @@ from stepwell import Stepwell
 _LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
-@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def _programs() -> list[object]:
+    """The tutorial's pages in the default run, the many others in the campaign."""
+    return [
+        pytest.param(
+            page,
+            id=page.relative_to(ROOT).as_posix(),
+            marks=[] if page.parent.name in ("tutorial", ROOT.name) else [pytest.mark.campaign],
+        )
+        for page in pages()
+    ]
+
+
+@pytest.mark.parametrize("page", _programs())
 def test_every_program_on_the_page_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
     Scenario(page, tmp_path).run()
 

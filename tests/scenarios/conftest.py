@@ -30,7 +30,7 @@ def play(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario],
 
     def make(**settings: Any) -> Stepwell:
         store: str | Store = MemoryStore(data) if request.param == "memory" else f"sqlite:///{tmp_path / 'runs.db'}"
-        settings.setdefault("grace", "1s")
+        settings.setdefault("grace", "50ms")
         app = Stepwell(store, **settings)
         opened.append(app)
         return app

@@ -406,7 +406,7 @@ def test_what_becomes_of_a_child_that_nobody_waits_for_any_more(play: Play, pare
     kid = f"kid-{on_cancel}"
 
     async def scenario(make: Play) -> None:
-        async with make() as app:
+        async with make(grace="0s") as app:
             await app.start(parent, on_cancel, id="p")
             await until(lambda: is_now(app, kid, "waiting"))
             await (app.cancel("p") if parent is is_cancelled else app.signal("p", "other"))

@@ -14,6 +14,8 @@ from stepwell import Stepwell, ctx, task, workflow
 
 World: dict[str, Any] = {}
 
+pytestmark = pytest.mark.usefixtures("young_heap")
+
 
 @pytest.fixture(autouse=True)
 def _no_collector() -> Iterator[None]:

@@ -23,7 +23,10 @@ HERE = Path(__file__).parent
 LIVENESS = 30.0
 """Seconds after which something that must happen is taken never to happen; no test measures speed."""
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups"),
+    pytest.mark.usefixtures("young_heap"),
+]
 
 
 @pytest.fixture(autouse=True)
