@@ -108,6 +108,23 @@ def test_the_standard_types_are_there() -> None:
         assert found.name == name
 
 
+def printed_by(code: str) -> str:
+    """What a new process prints."""
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_library_for_queries_changes_nothing_for_the_process() -> None:
+    """Deeper recursion than Python allows by itself ends a thread with a small stack, and the process with it."""
+    code = (
+        "import sys; from stepwell.nodes.parts import in_jsonata; from stepwell.nodes.parts.budget import Budget;"
+        "before = sys.getrecursionlimit(); found = in_jsonata.evaluate('1 + 1', {}, Budget('it'));"
+        "print(found, sys.getrecursionlimit() - before)"
+    )
+    assert printed_by(code) == "2 0"
+
+
 def test_a_type_is_loaded_when_it_is_asked_for() -> None:
     code = (
         "import sys; from stepwell.nodes.registry import NodeTypes; types = NodeTypes.standard(); types.names();"
@@ -115,10 +132,8 @@ def test_a_type_is_loaded_when_it_is_asked_for() -> None:
         "types.get('http'); types.get('transform');"
         "print(sorted(loaded), [n for n in ('httpx2', 'jsonata', 'jmespath', 'datalogic_py') if n in sys.modules])"
     )
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     modules = ["stepwell.nodes.noop", "stepwell.nodes.protocol", "stepwell.nodes.registry"]
-    assert done.stdout.strip() == f"{modules} []"
+    assert printed_by(code) == f"{modules} []"
 
 
 def test_an_unknown_name_is_none_and_the_nearest_is_suggested() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
 from types import ModuleType
 from typing import Any, Final
 
@@ -84,10 +85,18 @@ def shown(found: object) -> str:
 
 
 def extra(name: str) -> ModuleType:
-    """A library of the extra `stepwell[transforms]`. Raises `DefinitionError` when it is not installed."""
+    """A library of the extra `stepwell[transforms]`. Raises `DefinitionError` when it is not installed.
+
+    jsonata-python lets the whole process recurse ten times as deep when it is imported: values that are nested too deep
+    would then end a thread with a small stack, and the process with it. That is taken back.
+    """
+    limit = sys.getrecursionlimit()
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise DefinitionError(
             f"{name} expressions need the extra {EXTRA!r}: pip install 'stepwell[{EXTRA}]' ({error})"
         ) from None
+    finally:
+        if sys.getrecursionlimit() != limit:
+            sys.setrecursionlimit(limit)
