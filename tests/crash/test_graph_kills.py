@@ -43,7 +43,7 @@ def play(folder: Path, plays: list[Play], *, seed: int, kills: int, longest: flo
         with Program("drawn_graphs.py", store, side, file) as program:
             if killed < kills:
                 program.until("driving")
-                time.sleep(chance.uniform(0, longest))
+                time.sleep(chance.uniform(0, longest if killed else 0.01))  # the first before all has ended
                 said = program.kill()
             else:
                 said = program.rest()
