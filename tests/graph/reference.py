@@ -21,6 +21,7 @@ import msgspec
 from reference_rules import (
     NEVER,
     Error,
+    Failed,
     Moment,
     Names,
     Text,
@@ -319,7 +320,7 @@ class _Reference:
             wired = any(edge.source == node.id and edge.port == "error" for edge in self._edges_beside(node))
             how = node.options.get("on_error", "fail")
             if wired or how == "port":
-                return Left(left.when, ("error",), {"error": error.data})
+                return Left(left.when, ("error",), Failed(error=error.data))
             if how == "continue":
                 return Left(left.when, ("out",), {"error": error.data})
             return Left(left.when, error=error)

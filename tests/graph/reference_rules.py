@@ -18,6 +18,10 @@ Token = tuple[Moment, bool]
 """When it comes, and whether it is live."""
 
 
+class Failed(dict[str, Any]):
+    """What a node leaves that has failed: looked up as a whole it is nothing."""
+
+
 class Text:
     """Equal to any text that begins like this: how errors are worded is told no further."""
 
@@ -155,7 +159,8 @@ def result_of(body: BodyDef, names: Names, when: Moment) -> Any:
     found = {}
     for id in sinks:
         try:
-            found[id] = names(id, when)
+            output = names(id, when)
+            found[id] = dict(output) if isinstance(output, Failed) else output
         except LookupError:
             continue
     return found.get(sinks[0]) if len(sinks) == 1 else found
@@ -203,7 +208,7 @@ def _looked_up(operand: str, names: Names, when: Moment) -> Any:
             value = value[name] if name else value[int(number)]
     except (LookupError, TypeError):
         return None
-    return value
+    return None if isinstance(value, Failed) else value
 
 
 def is_true(value: Any) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from itertools import combinations
 
 import pytest
 from compiling import TYPES, codes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stepwell.expressions.names import Reference
 from stepwell.graph.certain import Certain
+from stepwell.graph.cover import Cover
 from stepwell.graph.definition import BodyDef, EdgeDef, JoinDef, JoinKind, NodeDef
 from stepwell.graph.homes import Homes
 from stepwell.graph.problems import Findings
@@ -149,6 +152,29 @@ result: "{{ c }}"
   b: {noop: {}}
   c: {noop: {}, needs: [a, b], join: {when: {"or": [{var: edges.a}, {"==": [{var: a.x}, 1]}]}}}
 """,
+    "one of all ways of a switch, whichever was taken": """
+  s: {switch: "{{ input.a }}", cases: {x: 1, y: 2}}
+  a: {noop: {}, needs: "s:x"}
+  b: {noop: {}, needs: "s:y"}
+  c: {noop: {}, needs: "s:default"}
+  d: {noop: {}, needs: c}
+  e: {set: {x: "{{ a ?? b.y ?? c }} {{ nodes.a ?? nodes['b'] ?? d }}"}, needs: [a, b, d]}
+  f: {set: {x: "{{ a ?? b ?? c }}"}, needs: e}
+result: "{{ a.x ?? b ?? c }}"
+""",
+    "one of two ways, beside a third that may not be taken": """
+  s: {condition: "{{ input.a }}"}
+  a: {noop: {}, needs: "s:true"}
+  b: {noop: {}, needs: "s:false"}
+  c: {noop: {}, if: "{{ input.b }}"}
+  d: {set: {x: "{{ a ?? b }}"}, needs: [a, b, c]}
+""",
+    "what a node gives, or else its error": """
+  a: {task: work}
+  b: {set: {y: 1}, needs: "a:error"}
+  c: {set: {x: "{{ a ?? b }} {{ a.z ?? a.error }}"}, needs: [a, b]}
+result: "{{ a ?? b }}"
+""",
     "fields of the input, and the input's fields by themselves": """
   a: {set: {x: "{{ input.shop.name }} {{ shop.name }} {{ run.id }} {{ var.x }} {{ event.data }}"}}
 input: {properties: {shop: {type: object}}, additionalProperties: false}
@@ -156,6 +182,35 @@ input: {properties: {shop: {type: object}}, additionalProperties: false}
 }
 
 DOUBTFUL = {
+    "two of three ways": """
+  s: {switch: "{{ input.a }}", cases: {x: 1, y: 2}}
+  a: {noop: {}, needs: "s:x"}
+  b: {noop: {}, needs: "s:y"}
+  c: {set: {x: "{{ a ?? b }}"}, needs: [a, b, "s:default"]}
+""",
+    "two ways of which one may be left out at the end": """
+  s: {condition: "{{ input.a }}"}
+  a: {noop: {}, needs: "s:true"}
+  b: {noop: {}, needs: "s:false", if: "{{ input.b }}"}
+result: "{{ a ?? b }}"
+""",
+    "two ways of which one may fail": """
+  s: {condition: "{{ input.a }}"}
+  a: {task: work, needs: "s:true"}
+  b: {noop: {}, needs: "s:false"}
+  c: {set: {x: "{{ a ?? b }}"}, needs: ["a:error", a, b]}
+""",
+    "a node that goes on with its error, or another": """
+  s: {condition: "{{ input.a }}"}
+  a: {task: work, on_error: continue, needs: "s:true"}
+  b: {noop: {}, needs: "s:false"}
+  c: {set: {x: "{{ a.y ?? b }}"}, needs: [a, b]}
+""",
+    "what a join may not have waited for": """
+  a: {noop: {}}
+  b: {noop: {}}
+  c: {set: {x: "{{ a ?? b }}"}, needs: [a, b], join: {when: true}}
+""",
     "what one of two joined ways leads past": """
   a: {noop: {}}
   b: {noop: {}, needs: a, if: "{{ input.a }}"}
@@ -371,10 +426,16 @@ def test_what_is_called_certain_is_there_in_every_run(seed: int) -> None:
     reached = reach(body, TYPES, say, Homes(body))
     certain = Certain(reached, range(len(reached.nodes)))
     names = [node.id for node in reached.nodes]
-    sure = {
-        names[at]: {names[node] for node in range(len(names)) if certain.is_done(facts, node, at)}
-        for at, facts in certain.sweep(say)
+    sure, there = {}, []
+    for at, facts in certain.sweep(say):
+        sure[names[at]] = {names[node] for node in range(len(names)) if certain.is_done(facts, node, at)}
+        there.append((at, facts))
+    cover = Cover(reached, certain)
+    through = {pair: cover.through(map(Reference, pair)) for pair in combinations(names, 2)}
+    covered = {
+        (names[at], pair) for at, facts in there for pair, ways in through.items() if cover.is_sure_at(at, facts, ways)
     }
+    met_at_end = [pair for pair, ways in through.items() if cover.is_sure_in_the_end(ways)]
     at_end = {id for index, id in enumerate(names) if certain.is_done_at_end(index)}
     never = {problem.message.split()[3] for problem in findings.problems if problem.code == "join-never-fires"}
     for round in range(40):
@@ -382,9 +443,12 @@ def test_what_is_called_certain_is_there_in_every_run(seed: int) -> None:
         for id, done in run.seen:
             assert id not in never
             assert sure[id] <= done
+            assert all(done & set(pair) for at, pair in covered if at == id and id not in pair)
         if not run.running and not run.tokens and run.done:
             ended = all(not queue for queues in run.queues.values() for queue in queues.values())
-            assert not ended or _failed(run) or at_end <= run.done
+            if ended and not _failed(run):
+                assert at_end <= run.done
+                assert all(run.done & set(pair) for pair in met_at_end)
 
 
 def _failed(run: Played) -> bool:

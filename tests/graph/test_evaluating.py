@@ -13,7 +13,7 @@ PIPELINE: dict[str, Any] = {
     "stepwell": 1,
     "id": "price",
     "input": {"type": "object", "required": ["net"], "properties": {"net": {"type": "number"}}},
-    "result": "{{ dear ?? cheap ?? null }}",
+    "result": "{{ dear ?? cheap }}",
     "nodes": {
         "sum": {"transform": {"logic": {"gross": {"*": [{"var": "input.net"}, 1.5]}}}},
         "large": {"condition": {">": [{"var": "sum.gross"}, 100]}, "needs": "sum"},

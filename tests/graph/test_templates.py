@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stepwell.errors import DefinitionError, ExpressionError
 from stepwell.expressions import parsing, templates
-from stepwell.expressions.names import ChainNames, MappingNames, Reference
+from stepwell.expressions.names import ChainNames, Failed, MappingNames, Reference
 from stepwell.expressions.parsing import escaped
 from stepwell.expressions.templates import compile_value
 
@@ -179,6 +179,17 @@ def test_all_mistakes_of_a_value_are_told_at_once() -> None:
     assert all(str(error) in str(caught.value) for error in caught.value.each)
 
 
+@pytest.mark.parametrize("name", ["failed", "nodes.failed", "nodes['failed']"])
+def test_what_has_failed_is_nothing_but_its_error(name: str) -> None:
+    failed = Failed(error={"type": "Sold"})
+    names = MappingNames({"failed": failed, "nodes": {"failed": failed}, "list": [failed]})
+    assert compile_value(f"{{{{ {name} ?? 1 }}}}").render(names) == 1
+    assert compile_value(f"{{{{ {name}.error.type }}}}").render(names) == "Sold"
+    assert compile_value("{{ list[0] }}").render(names) == {"error": {"type": "Sold"}}
+    with pytest.raises(ExpressionError, match=r"has failed, and has only `.*\.error`"):
+        compile_value(f"{{{{ {name} }}}}").render(names)
+
+
 def test_references_are_found_before_anything_is_looked_up() -> None:
     value = compile_value({"a": "{{ x.y[0] ?? z ?? 1 }}", "b": ["{{ p }} {{ q ?? r['s'] }}", "{{ 'no' ?? t }}"]})
     assert value.references == (
@@ -186,7 +197,7 @@ def test_references_are_found_before_anything_is_looked_up() -> None:
         Reference("z", (), True, "z", 13, ("a",)),
         Reference("p", (), False, "p", 3, ("b", 0)),
         Reference("q", (), True, "q", 11, ("b", 0)),
-        Reference("r", ("s",), False, "r['s']", 16, ("b", 0)),
+        Reference("r", ("s",), False, "r['s']", 16, ("b", 0), before=(value.references[3],)),
     )
     assert not value.is_constant
 

@@ -19,6 +19,7 @@ class Reference(NamedTuple):
 
     `defaulted` says that nothing there is no error: a `??` follows it, or JSONLogic asks with a default, or whether it
     exists. `text` is how it was written; `offset` is where, from 0, in the text that `at` leads to inside the value.
+    `before` are the lookups that stand before it in its chain of `??`: it is made only when they found nothing.
     """
 
     root: str
@@ -27,6 +28,11 @@ class Reference(NamedTuple):
     text: str = ""
     offset: int = 0
     at: tuple[str | int, ...] = ()
+    before: tuple[Reference, ...] = ()
+
+
+class Failed(dict[str, object]):
+    """What a root name stands for that has failed: of it only its `error` is there, and by itself it is nothing."""
 
 
 class Names(Protocol):

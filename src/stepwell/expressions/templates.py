@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from stepwell.errors import ExpressionError
-from stepwell.expressions.names import SAID, Listed, listed, shortened, spelled, suggestion
+from stepwell.expressions.names import SAID, Failed, Listed, listed, shortened, spelled, suggestion
 from stepwell.expressions.names import Names as Names
 from stepwell.expressions.names import Reference as Reference
 from stepwell.expressions.parsing import Expression, Malformed, Path, parse
@@ -187,9 +187,12 @@ class _Compiler:
             elif operand.value is not None or operand is expression.operands[-1]:
                 looks.append(_Fixed(operand.value))
                 break  # what stands behind a value is never reached
+        before: tuple[Reference, ...] = ()
         for path in paths:
             defaulted = path is not paths[-1] or isinstance(looks[-1], _Fixed)
-            self.references.append(Reference(path.root, path.keys, defaulted, path.text, path.offset, at))
+            last = Reference(path.root, path.keys, defaulted, path.text, path.offset, at, () if defaulted else before)
+            self.references.append(last)
+            before += (last,)
         first = looks[0]
         if isinstance(first, _Fixed):
             return first
@@ -236,6 +239,7 @@ class _Compiler:
 
 def _path(path: Path) -> _Look:
     root, keys, _, _ = path
+    is_whole = not keys or (root == "nodes" and len(keys) == 1)
 
     def look(names: Names) -> object:
         try:
@@ -244,6 +248,8 @@ def _path(path: Path) -> _Look:
             raise _unknown(root, names, error) from None
         for index, key in enumerate(keys):
             value = value[key] if type(value) is dict and key in value else _step(value, key, root, keys[:index])
+        if is_whole and type(value) is Failed:
+            raise _Missing(f"{path.text} has failed, and has only `{path.text}.error`")
         return value
 
     return look

@@ -14,7 +14,8 @@ The rule. *X is certain at Y* when X has completed, by no `error` or `timeout` p
 * An `if`, a milestone, or being named in another's `cancels` make what follows depend on it; a failure that no port
   takes, or an edge that goes back too often, ends the body, and nothing follows.
 * A node that may run several times at once, since a join before it fires for each token or a node splits, is not
-  known to have ended when something that waits for it runs: what that is told may be of another time.
+  known to have ended when something that waits for it runs: what that is told may be of another time. Nor is a join
+  of what comes from it sure to fire.
 * Where edges go back, the first time counts: what was done once stays done. A port from which the way leads back in
   any case, and to the node again, does not count among the ways out: in the end the node is left by another.
 
@@ -61,7 +62,7 @@ class Certain:
         self._back: dict[int, int] = {}
         self._is_hopeless = False
         named = [id for node in reached.nodes for id in node.options.get("cancels", ())]
-        self._cancelled = {reached.by_id[id] for id in named if id in reached.by_id}
+        self.cancelled = {reached.by_id[id] for id in named if id in reached.by_id}
         self._reset()
 
     def _reset(self) -> None:
@@ -85,7 +86,7 @@ class Certain:
     def _done(self, node: int) -> int | None:
         """In which cases a node is done, if there is a guard for that."""
         ways = [way for way in self.reached.ways[node] if way not in FAILED]
-        if node in self._cancelled or self.guards[node] == NEVER:
+        if node in self.cancelled or self.guards[node] == NEVER:
             return None
         if len(ways) == len(self.reached.ways[node]):
             return self.guards[node]
@@ -95,10 +96,18 @@ class Certain:
         """Whether a node is sure to have been left by `error` or `timeout`."""
         return bool(facts & self._bit[node] << 1)
 
+    def has_ended(self, facts: int, node: int) -> bool:
+        """Whether a node is sure to have ended, one way or another, or to have been skipped."""
+        return bool(facts & self._bit[node] << 2)
+
+    def may_run_often(self, node: int) -> bool:
+        """Whether a node may run again while what comes after its first run has not ended."""
+        return self._joins.often[node]
+
     def is_done_at_end(self, node: int) -> bool:
         """Whether a node is sure to be done when its body has ended."""
         ways = self.reached.ways[node]
-        is_free = node not in self._cancelled and ERROR not in ways and TIMEOUT not in ways
+        is_free = node not in self.cancelled and ERROR not in ways and TIMEOUT not in ways
         return is_free and self.guards[node] == ALWAYS
 
     def exclude_each_other(self, one: int, other: int) -> bool:
@@ -182,7 +191,12 @@ class Certain:
                 if reached.links[number].back:
                     facts &= self._back.get(number, -1)
             return self._joins.either([*(one.guard for one in arrivals), self.tree.below(ALWAYS)]), facts
-        return self._joins.fire(node, arrivals)
+        guard, facts = self._joins.fire(node, arrivals)
+        # Two dead tokens of two runs of a node may say that nothing comes, before the live ones of the same runs.
+        is_misled = any(self._joins.often[reached.links[one.link].source] for one in arrivals)
+        if is_misled and guard != NEVER and len(ins) > 1 and reached.join_of(node) != "each":
+            guard = self.tree.below(guard)
+        return guard, facts
 
     def _narrowed(self, node: int, guard: int, facts: int) -> tuple[int, int]:
         definition = self.reached.nodes[node]
@@ -212,7 +226,7 @@ class Certain:
             ways = tuple(way for way in ways if way != OUT)
         elif reached.cycle[node] >= 0 and len(ways) > 1:
             ways = tuple(way for way in ways if not self._comes_back(ahead.get(way, ()), guard))
-        is_sure = node not in self._cancelled
+        is_sure = node not in self.cancelled
         if is_sure and len(ways) == 1 and OUT not in ports:
             ports[ways[0]] = guard
         elif is_sure and OUT not in ports:
@@ -243,7 +257,7 @@ class Certain:
 
     def _is_passed(self, node: int) -> bool:
         definition = self.reached.nodes[node]
-        depends = definition.has_condition or "milestone" in definition.options or node in self._cancelled
+        depends = definition.has_condition or "milestone" in definition.options or node in self.cancelled
         return len(self.reached.ins[node]) == 1 and not (depends or definition.disabled)
 
     def _ahead(self, node: int) -> dict[str, list[Link]]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from stepwell.expressions.names import Reference
 from stepwell.graph.definition import BodyDef, Definition, Json, NodeDef
 from stepwell.graph.saying import Say
 from stepwell.graph.uses import Use
@@ -37,6 +38,14 @@ _WHERE: Final = {
     "error": "in a `catch` of a `try`; after an error port, read `<node>.error`",
     EDGES: "in the condition of a join",
 }
+
+
+def node_of(reference: Reference) -> tuple[str | None, tuple[str | int, ...]]:
+    """The id of a node that a lookup may be of, and what it wants of that node's output."""
+    root, path = reference.root, reference.path
+    if root != NODES:
+        return root, path
+    return (path[0], path[1:]) if path and isinstance(path[0], str) else (None, ())
 
 
 class Around(msgspec.Struct, frozen=True, kw_only=True):

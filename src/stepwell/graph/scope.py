@@ -18,13 +18,15 @@ from itertools import chain
 
 import msgspec
 
+from stepwell.expressions.names import Reference
 from stepwell.expressions.templates import Value
 from stepwell.graph.certain import Certain, upstream
+from stepwell.graph.cover import Cover
 from stepwell.graph.definition import NodeDef
 from stepwell.graph.homes import Homes
 from stepwell.graph.problems import Place
 from stepwell.graph.reach import Reached
-from stepwell.graph.roots import COMPENSATE, EDGES, NODES, Around, check_fields, check_outermost, given_to
+from stepwell.graph.roots import COMPENSATE, EDGES, NODES, Around, check_fields, check_outermost, given_to, node_of
 from stepwell.graph.saying import Say
 from stepwell.graph.uses import Compiled, Moment, Use, compile_node, compile_result
 from stepwell.nodes.protocol import ERROR
@@ -106,7 +108,7 @@ class _Scoping:
         if root == EDGES and use.moment == "join" and index >= 0:
             checks.edges(use, index)
             return
-        id, path = _node_of(use)
+        id, path = node_of(use.reference)
         if id is None:
             self.say.error("unknown-name", use.place, f"{use.text}: which node?", 'write `nodes["id"]`')
         elif id in reached.by_id:
@@ -116,7 +118,7 @@ class _Scoping:
 
     def outermost(self, use: Use, reached: Reached) -> None:
         """A lookup that no body had an answer to."""
-        id, _ = _node_of(use)
+        id, _ = node_of(use.reference)
         if use.reference.root == NODES and id in self.known.names:
             return
         home = self.homes.elsewhere(id or "", use.where)
@@ -134,12 +136,10 @@ class _Scoping:
         self.say.error("outside-container", use.place, message, hint)
 
 
-def _node_of(use: Use) -> tuple[str | None, tuple[str | int, ...]]:
-    """The id that a lookup may be of, and what it wants of that node's output."""
-    root, path = use.reference.root, use.reference.path
-    if root != NODES:
-        return root, path
-    return (path[0], path[1:]) if path and isinstance(path[0], str) else (None, ())
+def _alternatives(use: Use) -> Sequence[Reference]:
+    """The lookups of which one must find something: all of a chain of `??` that ends with this one."""
+    is_chain = use.reference.before and use.moment in ("fire", "end")
+    return (*use.reference.before, use.reference) if is_chain else ()
 
 
 def _frozen(readers: Mapping[int, set[int]]) -> Mapping[int, frozenset[int]]:
@@ -185,20 +185,26 @@ class _Checks:
     def run(self) -> None:
         """Check them all, with joins on the way."""
         certain = Certain(self.reached, set(self.readers))
-        unsure: list[tuple[int, int, Use]] = []
+        unsure: list[tuple[int, int, Use, int]] = []
         failed: set[tuple[int, int]] = set()
         for node, facts in certain.sweep(self.say):
             for target, use, path in self._at.get(node, ()):
                 if use.moment == "join" or not self._is_there(certain, facts, target, node, use, path):
-                    unsure.append((target, node, use))
+                    unsure.append((target, node, use, facts))
                     if certain.has_failed(facts, target):
                         failed.add((target, node))
-        leading = upstream(self.reached, {(target, node) for target, node, _ in unsure if target != node})
-        for target, node, use in unsure:
+        cover = Cover(self.reached, certain)
+        leading = upstream(self.reached, {(target, node) for target, node, _, _ in unsure if target != node})
+        for target, node, use, facts in unsure:
             has_failed = (target, node) in failed
-            self._unsure(target, node, use, leads=(target, node) in leading, has_failed=has_failed)
+            if self._is_before(target, node, use, leads=(target, node) in leading):
+                through = cover.through(_alternatives(use))
+                if not (through and cover.is_sure_at(node, facts, through)):
+                    self._may_be_missing(target, node, use, has_failed=has_failed)
         for target, use, path in self._at.get(-1, ()):
-            self._at_end(certain, target, use, path)
+            through = cover.through(_alternatives(use))
+            if not (through and cover.is_sure_in_the_end(through)):
+                self._at_end(certain, target, use, path)
         self._responses(certain)
 
     def _is_there(
@@ -212,19 +218,24 @@ class _Checks:
         """Whether a node that has failed goes on by `out`, so that what is wanted of its output may not be there."""
         return bool(path) and self.reached.nodes[target].options.get("on_error") == "continue"
 
-    def _unsure(self, target: int, node: int, use: Use, *, leads: bool, has_failed: bool) -> None:
+    def _is_before(self, target: int, node: int, use: Use, *, leads: bool) -> bool:
+        """Whether the node that is looked up comes before the other one, as it must."""
         id, here = self.reached.name(target), self.reached.name(node)
         if target == node:
             if self.reached.cycle[node] < 0:
                 self._say("not-upstream", use, f"{id} has no output while it runs", "refer to a node before it")
-                return
+                return False
         elif not leads:
             message = f"no edge leads from {id} to {here}, so it may not have run yet"
             self._say("not-upstream", use, message, f"let {here} need {id!r}")
-            return
+            return False
+        return True
+
+    def _may_be_missing(self, target: int, node: int, use: Use, *, has_failed: bool) -> None:
         if use.reference.defaulted or use.forgives:
             return
         if has_failed:
+            id, here = self.reached.name(target), self.reached.name(node)
             message = f"{id} has failed where {here} runs, and has only `{id}.error`"
             self._say("may-be-missing", use, message, f"read {id} after its `out`")
             return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stepwell.errors import ControlFlow, GraphError
 from stepwell.expressions.conditions import Condition
+from stepwell.expressions.names import Failed
 from stepwell.graph.plan import PlanNode
 from stepwell.model.durations import micros
 from stepwell.model.entries import NodePassed
@@ -181,7 +182,8 @@ class Firing:
             ):
                 if fits:
                     self.withdraw()
-                    self.end({"error": described(error)}, (port,), keep=True)
+                    output = {"error": described(error)}
+                    self.end(output if port == OUT else Failed(output), (port,), keep=True)
                     return
         self._settle()
         if frame.ending:

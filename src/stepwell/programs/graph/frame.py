@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from stepwell.errors import GraphStranded, TooManyVisits
+from stepwell.expressions.names import Failed
 from stepwell.graph.plan import PlanBody, PlanEdge, PlanNode
 from stepwell.model.entries import StepSkipped
 from stepwell.model.ids import StepPath
@@ -433,8 +434,13 @@ class Frame:
         nodes = self.body.nodes
         ids = [nodes[index].id for index in self.body.sinks]
         if len(ids) == 1:
-            return self.outputs.get(ids[0])
-        return {id: self.outputs[id] for id in ids if id in self.outputs}
+            return self._given_by(ids[0])
+        return {id: self._given_by(id) for id in ids if id in self.outputs}
+
+    def _given_by(self, id: str) -> object:
+        """A node's output as part of what the body gives; of one that failed that is its error."""
+        output = self.outputs.get(id)
+        return dict(output) if isinstance(output, Failed) else output
 
     # -- endings ------------------------------------------------------------------------------------------------
 
