@@ -152,9 +152,17 @@ class Typing:
             self.form.say("several-types", places.of(found[1]), message, "make two nodes, or write type: …")
             return ""
         odd = [key for key in given if key not in NODE_KEYS]
-        hints = [hint for key in odd[:10] if (hint := self.form.near(key, self.names))]
-        hint = hints[0] if hints else "write type: …, or the type's name as a key, such as task: fetch"
-        self.form.say("no-type", places.of(odd[0]) if odd and hints else places, "this node has no type", hint)
+        meant = [(key, hint) for key in odd[:10] if (hint := self.form.near(key, {*self.names, "type"}))]
+        if meant:
+            key, hint = meant[0]
+            self.form.say("no-type", places.of(key), "this node has no type", hint)
+        elif len(odd) == 1:
+            hint = f"the node types are: {', '.join(sorted(self.names))}"
+            message = f"this node has no type: {odd[0]!r} is neither one nor a key of nodes"
+            self.form.say("no-type", places.of(odd[0]), message, hint)
+        else:
+            hint = "write type: …, or the type's name as a key, such as task: fetch"
+            self.form.say("no-type", places, "this node has no type", hint)
         return ""
 
     def _has_settings(self, name: str, others: list[str]) -> bool:
