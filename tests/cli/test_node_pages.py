@@ -7,7 +7,7 @@ import json
 import pytest
 from command_line import Cli
 
-from stepwell.nodes.parts.pages import page
+from stepwell.graph.pages import page
 from stepwell.nodes.parts.settings import names
 from stepwell.nodes.registry import NodeTypes
 
@@ -19,7 +19,7 @@ def test_a_page_says_all_settings_and_has_an_example(name: str) -> None:
     type = TYPES.get(name)
     assert type is not None
     text = page(type)
-    assert text.startswith(f"## `{name}`")
+    assert text.startswith(f"## {name}\n")
     assert type.summary in text
     assert all(f"`{setting}`" in text for setting in names(type))
     assert "```yaml\n" in text

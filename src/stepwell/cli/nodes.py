@@ -8,7 +8,7 @@ import click
 
 from stepwell.cli.parts.call import Call, cli_command
 from stepwell.cli.parts.endings import OK, TargetMissing
-from stepwell.nodes.parts.pages import page
+from stepwell.graph.pages import page
 from stepwell.nodes.parts.settings import schema
 from stepwell.nodes.registry import NodeTypes
 
