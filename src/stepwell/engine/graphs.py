@@ -261,11 +261,11 @@ async def keep_definition(store: Store, graph: GraphWorkflow, now: int) -> None:
     """See that a graph's definition is in a store.
 
     Raises:
-        DefinitionError: its label stands for another version there.
+        DefinitionError: its label stands for another version there, or it was not made of a text or of data.
     """
     definition = graph.plan.definition
-    body = msgspec.json.encode(definition.canonical)
-    row = NewDefinition(name=graph.name, digest=definition.digest, body=body, at=now, dialect=definition.dialect)
     if definition.canonical is None:
         raise DefinitionError(f"graph {graph.name} has no canonical form: it was not made by graph.parse")
+    body = msgspec.json.encode(definition.canonical)
+    row = NewDefinition(name=graph.name, digest=definition.digest, body=body, at=now, dialect=definition.dialect)
     await store.put_definition(row)
