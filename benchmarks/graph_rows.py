@@ -31,6 +31,19 @@ def _shape(name: str, title: str) -> Row:
     )
 
 
+def _messages(name: str, title: str) -> Row:
+    return Row(
+        name=name,
+        title=title,
+        function=name.replace("-", "_"),
+        sizes=(20_000,),
+        shown=figure("messages_per_second"),
+        unit="messages/s",
+        notes=(("peak memory", figure("peak_megabytes"), "{:.0f} MB"),),
+        repeats=3,
+    )
+
+
 GRAPH_ROWS: tuple[Row, ...] = (
     _shape("graph-chain", "chain of 10,000 nodes, memory store"),
     _shape("graph-chain-sqlite", "… SQLite FULL"),
@@ -38,16 +51,8 @@ GRAPH_ROWS: tuple[Row, ...] = (
     _shape("graph-fan-sqlite", "… SQLite FULL"),
     _shape("graph-random", "random graph of 10,000 nodes, memory store"),
     _shape("graph-random-sqlite", "… SQLite FULL"),
-    Row(
-        name="graph-pipeline",
-        title='20,000 messages through four pure nodes each, `durability="memory"`',
-        function="graph_pipeline",
-        sizes=(20_000,),
-        shown=figure("messages_per_second"),
-        unit="messages/s",
-        notes=(("peak memory", figure("peak_megabytes"), "{:.0f} MB"),),
-        repeats=3,
-    ),
+    _messages("graph-pipeline", '20,000 messages through four pure nodes each, `durability="memory"`'),
+    _messages("graph-evaluate", "… by `app.evaluate`, without runs"),
     Row(
         name="graph-map",
         title="map of three nodes over 10,000 items in one run, SQLite FULL",

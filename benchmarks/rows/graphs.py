@@ -151,19 +151,31 @@ async def graph_pipeline(folder: Path, size: int) -> dict[str, float]:
     async with Stepwell("memory://", workflows=[graph]) as app:
 
         async def send(number: int) -> Any:
-            message = {
-                "id": number,
-                "price": number % 400,
-                "count": number % 7,
-                "customer": {"id": number % 100, "name": f"customer {number % 100}"},
-            }
-            return await (await app.start(graph, message, durability="memory")).result()
+            return await (await app.start(graph, _message(number), durability="memory")).result()
 
         await _in_turn(send, AT_ONCE)
         started = time.perf_counter()
         await _in_turn(send, size)
         seconds = time.perf_counter() - started
     return {"messages_per_second": size / seconds, "peak_megabytes": peak_bytes() / MEGABYTE}
+
+
+async def graph_evaluate(folder: Path, size: int) -> dict[str, float]:
+    """`size` messages through the same nodes in the caller's thread, without runs."""
+    graph = graph_workflow(PIPELINE)
+    async with Stepwell("memory://", drive=False) as app:
+        for number in range(AT_ONCE):
+            app.evaluate(graph, _message(number))
+        started = time.perf_counter()
+        for number in range(size):
+            app.evaluate(graph, _message(number))
+        seconds = time.perf_counter() - started
+    return {"messages_per_second": size / seconds, "peak_megabytes": peak_bytes() / MEGABYTE}
+
+
+def _message(number: int) -> dict[str, Any]:
+    customer = {"id": number % 100, "name": f"customer {number % 100}"}
+    return {"id": number, "price": number % 400, "count": number % 7, "customer": customer}
 
 
 async def _in_turn(send: Callable[[int], Awaitable[Any]], count: int) -> None:
