@@ -18,6 +18,7 @@ from stepwell.errors import (
     RequestRefused,
     RunExists,
     RunSetAside,
+    StoreFull,
     WorkflowNotFound,
 )
 from stepwell.model.entries import RunResumed, StepStarted
@@ -263,6 +264,30 @@ async def _forget(store: Any, name: str, digest: str) -> None:
 
 
 # -- other processes ---------------------------------------------------------------------------------------------------
+
+
+def test_a_claimed_run_whose_graph_cannot_be_read_for_now_is_driven_when_it_can_be(play: Play) -> None:
+    async def scenario(make: Any) -> None:
+        async with make(drive=False) as app:
+            await app.deploy(QUICK)
+            for number in range(3):
+                await app.start("quick", n=number, id=f"q-{number}")
+        app = make()
+        trouble = [StoreFull("no room for now")] * 4
+        definition = app.store.definition
+
+        async def in_trouble(name: str, version: str = "") -> Any:
+            if trouble:
+                raise trouble.pop()
+            return await definition(name, version)
+
+        app.store.definition = in_trouble
+        await app.open()
+        app.engine.store_retry = 1000
+        assert [await app.handle(f"q-{number}").result() for number in range(3)] == ["done"] * 3
+        assert not trouble
+
+    play(scenario)
 
 
 def test_what_another_process_deploys_is_served_within_five_seconds() -> None:
