@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ def transaction(
     connection = data.database
     if connection is None:
         connection = data.database = _new_database()
+        weakref.finalize(data, connection.close)  # it lives as long as the data, and Python wants it closed
     connection.execute("BEGIN IMMEDIATE")
     try:
         done = Done(_beside_the_loop(lambda: call_guarded(connection, run_id, work)))
