@@ -190,7 +190,7 @@ class _Checks:
         for node, facts in certain.sweep(self.say):
             for target, use, path in self._at.get(node, ()):
                 if use.moment == "join" or not self._is_there(certain, facts, target, node, use, path):
-                    unsure.append((target, node, use, facts))
+                    unsure.append((target, node, use, facts if use.reference.before else 0))
                     if certain.has_failed(facts, target):
                         failed.add((target, node))
         cover = Cover(self.reached, certain)
