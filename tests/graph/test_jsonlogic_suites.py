@@ -1,27 +1,22 @@
-"""The published JSONLogic suites, through our own interface; the corpora are found as `STEPWELL_CORPORA` says."""
+"""The published JSONLogic suites, through our own interface; see `corpora` for where they are."""
 
 from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from corpora import JSONLOGIC as SUITES
+from corpora import missing
 
 from stepwell.errors import ExpressionError
 from stepwell.expressions import logic
 from stepwell.expressions.conditions import compile_condition, compile_logic
 from stepwell.expressions.names import MappingNames
 
-CORPORA = Path(os.environ.get("STEPWELL_CORPORA") or Path(__file__).parents[2] / ".." / "shared" / "corpora")
-SUITES = CORPORA / "jsonlogic"
-
-pytestmark = pytest.mark.skipif(
-    not SUITES.is_dir(), reason="no JSONLogic suites: neither STEPWELL_CORPORA nor ../shared/corpora is there"
-)
+pytestmark = pytest.mark.skipif(not SUITES.is_dir(), reason=missing(SUITES))
 
 
 class Case(NamedTuple):

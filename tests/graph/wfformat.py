@@ -1,22 +1,22 @@
 """Scientific workflows that were really run, as definitions: WfFormat 1.5 in, a graph of stand-in tasks out.
 
 Source of the format: https://github.com/wfcommons/WfFormat; of the files: https://github.com/wfcommons/WfInstances.
-They are found in the folder that STEPWELL_CORPORA names, or in `../shared/corpora`.
+See `corpora` for where they are.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CORPORA = Path(os.environ.get("STEPWELL_CORPORA") or Path(__file__).parents[2] / ".." / "shared" / "corpora")
-INSTANCES = CORPORA / "wfinstances"
-MISSING = "no WfInstances: neither STEPWELL_CORPORA nor ../shared/corpora is there"
+from corpora import WFINSTANCES as INSTANCES
+from corpora import missing
+
+MISSING = missing(INSTANCES)
 
 NOTHING = re.compile(r"\W+")
 
