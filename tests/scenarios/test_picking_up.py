@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from dying import Fuse, die
+from patience import until
 
 from stepwell import Stepwell, ctx, task, workflow
 from stepwell.engine.reading import HEAD
@@ -92,6 +93,7 @@ async def noted(name: str) -> int:
 
 
 executed: list[str] = []
+gates: dict[str, asyncio.Event] = {}
 
 
 def test_a_run_under_suspicion_that_is_started_once_more_is_driven_once(play: Callable[..., Any]) -> None:
@@ -122,3 +124,44 @@ def test_a_run_under_suspicion_that_is_started_once_more_is_driven_once(play: Ca
         assert sorted(executed) == sorted(names)
 
     play(scenario)
+
+
+@task
+async def held() -> None:
+    await gates["step"].wait()
+
+
+@workflow
+async def two_numbers() -> list[int]:
+    await held()
+    return [await ctx.signal("number", int), await ctx.signal("number", int)]
+
+
+def test_what_comes_for_a_run_while_it_is_picked_up_is_kept_when_it_is_started_once_more(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+
+    async def scenario() -> None:
+        async with Stepwell(url, drive=False) as client:
+            await client.start(two_numbers, id="r")
+            app = Stepwell(url, workflows=[two_numbers], warm_wait=0)
+            gates.update(read=asyncio.Event(), step=asyncio.Event())
+            read = app.store.read_many
+
+            async def read_later(*args: Any, **kwargs: Any) -> Any:
+                await gates["read"].wait()
+                return await read(*args, **kwargs)
+
+            app.store.read_many = read_later  # type: ignore[method-assign]  # the run is claimed, and not yet in memory
+            async with app:
+                await until(lambda: app.engine.claims.is_adopting("r"))
+                await client.signal("r", "number", 1)
+                await until(lambda: "r" in app.engine.claims._early)
+                await app.start(two_numbers, id="r")
+                gates["read"].set()
+                await until(lambda: "r" in app.engine.runners)
+                await client.signal("r", "number", 2)
+                await until(lambda: 2 in app.engine.runners["r"].inbox._known)
+                gates["step"].set()
+                assert await app.handle("r").result() == [1, 2]
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
