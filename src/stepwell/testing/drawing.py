@@ -40,7 +40,8 @@ FaultKind: TypeAlias = Literal["kill", "freeze", "nap", "restart", "jump", "trou
 class Start:
     """A run to start, by the driving process (`inside`) or by a client; `patience` bounds the wait for the answer.
 
-    It plays `script`, or with `graph` goes through that instead.
+    It plays `script`, or with `graph` goes through that instead. `again` is when the driving process starts the same
+    run once more, as one does that does not know whether it was started.
     """
 
     at: int
@@ -56,6 +57,7 @@ class Start:
     delay: int = 0
     deadline: int | None = None
     graph: Graph | None = None
+    again: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,19 @@ def draw_plan(seed: int) -> Plan:
     In every fifth one most runs go through graphs.
     """
     plan = _wide_plan(seed) if seed % 2 else _narrow_plan(seed)
-    return _graph_plan(plan) if seed % 5 == 1 else plan
+    return _started_again(_graph_plan(plan) if seed % 5 == 1 else plan)
+
+
+def _started_again(plan: Plan) -> Plan:
+    """The same plan, in which some runs are started more than once: around faults, and at any time."""
+    chance = Random(f"again {plan.seed}")
+    starts = []
+    for start in plan.starts:
+        times = [fault.at + chance.randrange(20 * MILLISECOND) for fault in plan.faults if chance.random() < 0.5]
+        times += [start.at + _soon(chance) for _ in range(chance.randrange(3))]
+        later = tuple(sorted(at for at in times if at > start.at))
+        starts.append(dataclasses.replace(start, again=later if chance.random() < 0.5 else ()))
+    return dataclasses.replace(plan, starts=tuple(starts))
 
 
 def _graph_plan(plan: Plan) -> Plan:

@@ -136,6 +136,8 @@ class _Simulation:
                 table[fault.commit] = self._kill_driver
         for start in self.plan.starts:
             self._job(start.at, self._start, start)
+            for at in start.again:
+                self._job(at, self._start, dataclasses.replace(start, inside=True, patience=None))
         for visit in self.plan.visits:
             self._job(visit.at, self._visit, visit)
         for standing in self.plan.triggers:
