@@ -220,6 +220,9 @@ class _Reference:
         ins = [(edge, here.tokens[number]) for number, edge in enumerate(here.body.edges) if edge.target == node.id]
         if not ins:
             return [here.begins], []
+        if node.join.kind == "general" and any(live for _, tokens in ins for _, live in tokens):
+            # From where no token ever comes, since a join before it waits in vain, nothing can reach it either.
+            ins = [(edge, tokens or [(here.begins, False)]) for edge, tokens in ins]
         fires, skips, is_stranded = firings(node, ins)
         if node.join.kind == "general":  # nothing under way can still reach it
             rest = max(span.over for id, span in here.spans.items() if leads(here.body, id, node.id))
