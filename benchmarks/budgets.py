@@ -84,6 +84,10 @@ def figure(name: str, factor: float = 1.0) -> Callable[[Sample], float]:
     return lambda sample: sample.figures[name] * factor
 
 
+PEAK = ("peak memory", figure("peak_megabytes"), "{:.0f} MB")
+"""A note of most rows."""
+
+
 def _in_commits(name: str) -> Callable[[Sample], float]:
     return lambda sample: sample.figures[name] / sample.reference["commit_seconds"]
 
@@ -134,7 +138,7 @@ def _items(name: str, title: str) -> Row:
         ratio=_by_rows("seconds", 1000, 8),
         ratio_text="{:.1f} × the same rows bare, by 1,000",
         budget=Budget("≤ 3 s; linear; < 100 MB", _items_worst, 1.0),
-        notes=(("peak memory", figure("peak_megabytes"), "{:.0f} MB"),),
+        notes=(PEAK,),
         repeats=3,
     )
 
@@ -150,7 +154,7 @@ def _recovery(name: str, title: str) -> Row:
         budget=Budget("≤ 5 s", figure("at_work_seconds"), 5.0),
         notes=(
             ("until all have ended", figure("ended_seconds"), "{:.1f} s"),
-            ("peak memory", figure("peak_megabytes"), "{:.0f} MB"),
+            PEAK,
         ),
         repeats=3,
     )
@@ -188,7 +192,7 @@ ROWS: tuple[Row, ...] = (
         notes=(
             ("beside bare rows/s by 100", _rate("steps_per_second", 100), "{:.3f}"),
             ("first pass of a process", figure("first_steps_per_second"), "{:,.0f} steps/s"),
-            ("peak memory", figure("peak_megabytes"), "{:.0f} MB"),
+            PEAK,
         ),
     ),
     Row(

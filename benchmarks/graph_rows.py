@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.budgets import Budget, Row, figure
+from benchmarks.budgets import PEAK, Budget, Row, figure
 
 YARDSTICKS = ("chain", "many")
 """What functions do in the same minute on the same machine."""
@@ -25,7 +25,7 @@ def _shape(name: str, title: str) -> Row:
             ("nodes", figure("nodes_per_second"), "{:,.0f} a second"),
             ("compiled in", figure("compile_seconds", 1e3), "{:,.0f} ms"),
             ("of that a node", figure("compile_node_seconds", 1e6), "{:.0f} µs"),
-            ("peak memory", figure("peak_megabytes"), "{:.0f} MB"),
+            PEAK,
         ),
         repeats=3,
     )
@@ -39,7 +39,7 @@ def _messages(name: str, title: str) -> Row:
         sizes=(20_000,),
         shown=figure("messages_per_second"),
         unit="messages/s",
-        notes=(("peak memory", figure("peak_megabytes"), "{:.0f} MB"),),
+        notes=(PEAK,),
         repeats=3,
     )
 
@@ -63,7 +63,7 @@ GRAPH_ROWS: tuple[Row, ...] = (
         budget=Budget("linear; < 100 MB", figure("peak_megabytes"), 100.0),
         notes=(
             ("nodes", figure("nodes_per_second"), "{:,.0f} a second"),
-            ("peak memory", figure("peak_megabytes"), "{:.0f} MB"),
+            PEAK,
         ),
         repeats=3,
     ),
@@ -77,7 +77,7 @@ GRAPH_ROWS: tuple[Row, ...] = (
         notes=(
             ("tasks", figure("tasks"), "{:,.0f}"),
             ("compiled in", figure("compile_seconds"), "{:.1f} s"),
-            ("peak memory", figure("peak_megabytes"), "{:.0f} MB"),
+            PEAK,
         ),
         repeats=3,
     ),

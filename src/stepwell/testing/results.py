@@ -17,16 +17,21 @@ from stepwell.testing.needs import need
 from stepwell.testing.world import Committed, World
 
 
+def meddled_with(world: World, books: Mapping[str, Book]) -> set[str]:
+    """The roots of the runs that people have cancelled or retried; what else they do changes no sure script."""
+    return {
+        books[event.argument.run_id].row.root
+        for event in world.history
+        if isinstance(event, Committed)
+        and isinstance(event.argument, NewMessage)
+        and isinstance(event.result, Message)
+        and event.argument.kind in ("cancel", "retry")
+    }
+
+
 def check_results(world: World, plan: Plan, books: Mapping[str, Book]) -> None:
     """A run that nobody meddled with ends as its script says, whatever happened to its processes."""
-    meddled = {
-        books[message.argument.run_id].row.root
-        for message in world.history
-        if isinstance(message, Committed)
-        and isinstance(message.argument, NewMessage)
-        and isinstance(message.result, Message)
-        and message.argument.kind in ("cancel", "retry")  # what else they do changes no sure script
-    }
+    meddled = meddled_with(world, books)
     for start in plan.starts:
         book = books.get(start.run_id)
         if book is None or start.run_id in meddled or start.deadline is not None:

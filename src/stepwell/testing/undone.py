@@ -23,11 +23,11 @@ from stepwell.model.entries import (
 )
 from stepwell.model.ids import StepPath
 from stepwell.model.lifecycle import TERMINAL
-from stepwell.stores.protocol import Message, NewMessage
 from stepwell.testing.drawing import Plan
 from stepwell.testing.expecting import expect, is_sure
 from stepwell.testing.invariants import Book, Written, need
-from stepwell.testing.world import Committed, World
+from stepwell.testing.results import meddled_with
+from stepwell.testing.world import World
 
 Ending = WaitSatisfied | WaitTimedOut | WaitWithdrawn | InputWithdrawn
 
@@ -116,14 +116,7 @@ def check_what_was_undone(book: Book, calls: list[int]) -> None:
 
 def check_undone(plan: Plan, books: Mapping[str, Book], world: World) -> None:
     """Of a run that nobody meddled with just that was undone, children included, of which its script says so."""
-    meddled = {
-        books[event.argument.run_id].row.root
-        for event in world.history
-        if isinstance(event, Committed)
-        and isinstance(event.argument, NewMessage)
-        and isinstance(event.result, Message)
-        and event.argument.kind in ("cancel", "retry")
-    }
+    meddled = meddled_with(world, books)
     for start in plan.starts:
         if start.run_id not in books or start.run_id in meddled or start.deadline or start.graph:
             continue
